@@ -1,0 +1,1 @@
+"""Specimens, one module each, and manifests of real measurements."""

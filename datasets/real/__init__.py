@@ -1,0 +1,1 @@
+"""Manifests of real measurements, one TOML file each."""

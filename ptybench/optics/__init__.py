@@ -1,0 +1,1 @@
+"""Physics: geometry, waves, probes, scans, detector (numpy) and the solvers' forward model (torch)."""

@@ -1,0 +1,1 @@
+"""Standardized problems, one TOML file each."""
