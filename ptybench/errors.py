@@ -38,6 +38,7 @@ class UnknownName(UsageError):
         name: the name that was asked for.
         known: the names that exist.
         hint: what else to do; the default is to list the known names.
+
     """
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str | None = None) -> None:

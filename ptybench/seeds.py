@@ -20,6 +20,7 @@ def named_seed(*axes: str | int) -> int:
     Example:
         >>> named_seed("low_dose", "dev", 0, "photons") == named_seed("low_dose", "dev", 0, "photons")
         True
+
     """
     digest = hashlib.sha256("\x1f".join(str(axis) for axis in axes).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

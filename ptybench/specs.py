@@ -5,7 +5,6 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
-
 class Spec(BaseModel):
     """A frozen, strict piece of a task's recipe."""
 
@@ -24,5 +23,3 @@ def validation_sentence(problem: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     return f"{where}: {message}, got {first['input']!r}" if where else message
-
-

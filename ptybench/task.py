@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ptybench.datasets.particles import Particles
 from ptybench.datasets.pictures import Pictures
@@ -28,9 +28,7 @@ DOMAINS: tuple[Domain, ...] = ("train", "dev", "release")
 TIERS: tuple[Tier, ...] = ("small", "paper", "large")
 
 AnySpecimen = Annotated[Particles | Pictures | SiemensStar, Field(discriminator="kind")]
-AnyProbe = Annotated[
-    ApertureProbe | ZonePlateProbe | PinholeProbe | GaussianProbe, Field(discriminator="kind")
-]
+AnyProbe = Annotated[ApertureProbe | ZonePlateProbe | PinholeProbe | GaussianProbe, Field(discriminator="kind")]
 
 
 class Ladder(Spec):
@@ -167,6 +165,7 @@ def parse_task(text: str, where: str, tier: Tier = "small", overrides: dict[str,
         InvalidData: where the text is not TOML or a field is missing, misspelt or out of range.
         UnknownName: where an override names no field.
         InvalidOption: where an override's value is not allowed.
+
     """
     try:
         raw = tomllib.loads(text)
@@ -227,6 +226,7 @@ def resolve_path(task: Task, key: str) -> str:
 
     Raises:
         UnknownName: where it means none, or more than one.
+
     """
     paths = field_paths(task)
     if key in paths:

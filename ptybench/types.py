@@ -34,6 +34,7 @@ class Estimate:
         positions_px: ``(K, 2)`` in pixels of this object.
         pixel_size_m: ``(dy, dx)`` of the object; ``None`` where unknown.
         distance_m: effective propagation distance; ``None`` where unknown.
+
     """
 
     object: ComplexArray
@@ -51,6 +52,7 @@ class Noise:
         background_photons: mean background per pixel, ``0`` where unknown.
         read_noise_photons: standard deviation of the read-out noise.
         saturation_photons: value at which a pixel clips; ``None`` where it does not.
+
     """
 
     background_photons: float = 0.0
@@ -79,6 +81,7 @@ class Measurement:
 
     Raises:
         InvalidData: where shapes, values or positions do not fit together.
+
     """
 
     intensities: NDArray[np.float32]
@@ -170,6 +173,7 @@ class Gauges:
         scale: object times ``c``, probe divided by ``c``; where false only the global phase is free.
         shift: object, probe and positions translated together.
         ramp: linear phase on the object and its inverse on the probe.
+
     """
 
     scale: bool = True
@@ -195,6 +199,7 @@ class Truth:
         phase_range_rad: data range of the phase, a constant of the task.
         background_photons: mean background in ``expected``.
         facts: what was measured on the simulation (overlap, dose, energy on the detector, …), for cards and records.
+
     """
 
     object: NDArray[np.complex128]
@@ -227,6 +232,7 @@ class Withheld:
         positions_px: ``(J, 2)`` nominal positions on the same canvas.
         used: ``(K,)`` indices of the patterns that the solver saw, in the full measurement.
         indices: ``(J,)`` indices of these patterns in the full measurement.
+
     """
 
     intensities: NDArray[np.float32]

@@ -1,0 +1,295 @@
+"""The common solver API: what an algorithm must say, and what is done for it.
+
+An algorithm is a subclass of :class:`Solver` with a ``name``, typed ``Options`` and one :meth:`Solver.epoch`. It sees a
+:class:`~ptybench.types.Measurement` and nothing else. :func:`solve` drives it within a budget; the stopwatch runs during
+epochs only, synchronized with the device.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+from torch import Tensor
+
+from ptybench.errors import InvalidOption, UnknownName
+from ptybench.optics.forward import ForwardModel
+from ptybench.specs import Spec, validation_sentence
+from ptybench.types import Estimate, Measurement
+
+
+class SolverOptions(Spec):
+    """Options that every solver has.
+
+    Args:
+        subpixel: shift the probe by the fraction of each position; otherwise positions are rounded.
+        modes: incoherent probe modes to reconstruct; ``0`` keeps as many as the initial probe has.
+
+    """
+
+    subpixel: bool = True
+    modes: Annotated[int, Field(ge=0, le=64)] = 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a reconstruction cost, counted and not estimated.
+
+    Args:
+        ffts: two-dimensional transforms of one pattern and mode.
+        network_evaluations: forward passes of a network on one image.
+
+    """
+
+    ffts: int = 0
+    network_evaluations: int = 0
+
+
+class Solver(ABC):
+    """Base of all algorithms.
+
+    Args:
+        measurement: all that the algorithm may see; never changed.
+        options: an instance of ``Options``; defaults where ``None``.
+        device: torch device.
+        seed: seed of everything random in the algorithm.
+
+    Attributes:
+        model: data and geometry on the device.
+        object: ``(H, W)`` complex64 tensor.
+        progress: share of the budget used before this epoch, in [0, 1); set by the driver.
+        epochs_done: epochs finished.
+        converged: an algorithm that knows its end sets this.
+
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    Options: ClassVar[type[SolverOptions]] = SolverOptions
+    refines: ClassVar[frozenset[str]] = frozenset({"object", "probe"})
+    dtype: ClassVar[torch.dtype] = torch.complex64
+
+    def __init__(
+        self,
+        measurement: Measurement,
+        options: SolverOptions | None = None,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.measurement = measurement
+        self.options: Any = self.Options() if options is None else options
+        self.device = torch.device(device)
+        self.generator = torch.Generator().manual_seed(seed % 2**63)
+        self.model = ForwardModel(measurement, self.device, self.options.subpixel, self.dtype)
+        self.object = self.tensor(measurement.initial.object)
+        self.initial_probe = self.tensor(with_modes(measurement.initial.probe, self.options.modes))
+        self.refine_probe = "probe" in self.refines and not measurement.known_probe
+        self.progress = 0.0
+        self.epochs_done = 0
+        self.converged = False
+        self.setup()
+
+    def setup(self) -> None:  # noqa: B027 - most algorithms need none
+        """Prepare what the algorithm keeps between epochs."""
+
+    @abstractmethod
+    def epoch(self) -> float:
+        """Use every pattern once; return the data error ``Σ(√I − |Ψ|)² / ΣI`` seen on the way."""
+
+    @property
+    def probe(self) -> Tensor:
+        """The current probe modes ``(M, h, w)``."""
+        return self.initial_probe
+
+    def tensor(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """A fresh complex tensor on the device."""
+        return torch.tensor(array, dtype=self.dtype, device=self.device)
+
+    def order(self) -> Iterator[int]:
+        """The patterns in random order, the same for every sequential method with this seed."""
+        return iter(torch.randperm(self.model.count, generator=self.generator).tolist())
+
+    def estimate(self) -> Estimate:
+        """What has been found so far, on the host."""
+        start = self.measurement.initial
+        return Estimate(
+            object=self.object.cpu().numpy().astype(np.complex64),
+            probe=orthogonal_modes(self.probe.cpu().numpy()).astype(np.complex64),
+            positions_px=start.positions_px.copy(),
+            pixel_size_m=start.pixel_size_m,
+            distance_m=start.distance_m,
+        )
+
+    def cost(self) -> Cost:
+        """Transforms and network evaluations so far."""
+        return Cost(ffts=self.model.ffts)
+
+
+def with_modes(probe: np.ndarray[Any, Any], modes: int) -> np.ndarray[Any, Any]:
+    """Return ``modes`` modes: the strongest of ``probe`` ``(M, h, w)``, then new ones of 5 % of its power each.
+
+    A new mode is the first mode times a product of powers of the coordinates, made orthogonal to those before it. The
+    total power stays. ``modes = 0`` returns the probe as it is.
+    """
+    if modes in (0, len(probe)):
+        return probe
+    if modes < len(probe):
+        kept = probe[:modes]
+        return kept * np.sqrt(np.sum(np.abs(probe) ** 2) / np.sum(np.abs(kept) ** 2))
+    y, x = (np.linspace(-1, 1, n) for n in probe.shape[1:])
+    powers = [(order - i, i) for order in range(1, modes + 1) for i in range(order + 1)]
+    power = float(np.sum(np.abs(probe) ** 2))
+    found = list(probe)
+    for p, q in powers[: modes - len(probe)]:
+        mode = probe[0] * y[:, None] ** p * x[None, :] ** q
+        for other in found:
+            mode = mode - other * np.vdot(other, mode) / np.vdot(other, other)
+        found.append(mode * np.sqrt(0.05 * power / np.sum(np.abs(mode) ** 2)))
+    grown = np.stack(found)
+    return grown * np.sqrt(power / np.sum(np.abs(grown) ** 2))
+
+
+def orthogonal_modes(probe: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same mutual intensity as orthogonal modes ``(M, h, w)``, strongest first (singular value decomposition)."""
+    if len(probe) == 1 or not np.isfinite(probe).all():
+        return probe
+    _, strength, modes = np.linalg.svd(probe.reshape(len(probe), -1), full_matrices=False)
+    return (strength[:, None] * modes).reshape(probe.shape)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """When to stop: after ``epochs``, or before an epoch that starts after ``seconds`` of solver time."""
+
+    epochs: int | None = None
+    seconds: float | None = None
+
+    def share(self, epochs: int, seconds: float) -> float:
+        """The share of the budget that is used; at least 1 at its end."""
+        shares = [0.0]
+        if self.epochs is not None:
+            shares.append(epochs / self.epochs)
+        if self.seconds is not None:
+            shares.append(seconds / self.seconds)
+        return max(shares)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished epoch; ``estimate`` is there at checkpoints and at the end."""
+
+    epoch: int
+    seconds: float
+    ffts: int
+    data_error: float
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a reconstruction ended."""
+
+    status: Literal["ok", "diverged"]
+    stop_reason: Literal["budget", "converged"] | None
+    epochs: int
+    estimate: Estimate
+    cost: Cost
+    solver_seconds: float
+    peak_device_bytes: int | None
+
+
+def solve(
+    solver: Solver,
+    limit: Limit,
+    checkpoints: Sequence[int] = (),
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> Outcome:
+    """Run a solver within a budget.
+
+    Args:
+        solver: ready to run.
+        limit: epochs, seconds, or both (whichever comes first).
+        checkpoints: epochs whose estimate is handed to ``on_step``, outside the stopwatch.
+        on_step: told of every epoch.
+
+    """
+    marks = set(checkpoints)
+    cuda = solver.device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(solver.device)
+    seconds, epoch, status = 0.0, 0, "ok"
+    while not solver.converged and (share := limit.share(epoch, seconds)) < 1:
+        solver.progress = share
+        start = time.perf_counter()
+        error = solver.epoch()
+        if cuda:
+            torch.cuda.synchronize(solver.device)
+        seconds += time.perf_counter() - start
+        epoch += 1
+        solver.epochs_done = epoch
+        if not np.isfinite(error):
+            status = "diverged"
+        last = status == "diverged" or solver.converged or limit.share(epoch, seconds) >= 1
+        found = solver.estimate() if epoch in marks and not last else None
+        on_step(Step(epoch, seconds, solver.cost().ffts, float(error), found))
+        if status == "diverged":
+            break
+    estimate = solver.estimate()
+    if not (np.isfinite(estimate.object).all() and np.isfinite(estimate.probe).all()):
+        status = "diverged"
+    stop = None if status == "diverged" else "converged" if solver.converged else "budget"
+    peak = torch.cuda.max_memory_allocated(solver.device) if cuda else None
+    return Outcome(
+        "ok" if status == "ok" else "diverged",
+        "budget" if stop == "budget" else "converged" if stop else None,
+        epoch,
+        estimate,
+        solver.cost(),
+        seconds,
+        peak,
+    )
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the torch device of ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InvalidOption: where there is no such device.
+
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise InvalidOption(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N") from None
+    if found.type not in ("cpu", "cuda"):
+        raise InvalidOption(f"device {device!r} is not supported: use auto, cpu, cuda or cuda:N")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise InvalidOption(
+            f"device {device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    return found
+
+
+def parse_options(kind: type[SolverOptions], name: str, options: dict[str, Any]) -> SolverOptions:
+    """Validate options of a method.
+
+    Raises:
+        UnknownName: a misspelt option, with the nearest name.
+        InvalidOption: a value out of range.
+
+    """
+    for key in options:
+        if key not in kind.model_fields:
+            raise UnknownName(f"option of {name}", key, kind.model_fields)
+    try:
+        return kind.model_validate(options)
+    except ValidationError as problem:
+        raise InvalidOption(f"option of {name}: {validation_sentence(problem)}") from None
