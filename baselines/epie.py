@@ -76,8 +76,10 @@ class EPIE(SequentialSolver):
 
     def object_step(self, probe: Tensor) -> Tensor:
         """``α P* / max|P|²`` (eq. 18)."""
-        return probe.conj() * (self.options.alpha / largest_intensity(probe))
+        alpha: float = self.options.alpha
+        return probe.conj() * (alpha / largest_intensity(probe))
 
     def probe_step(self, patch: Tensor) -> Tensor:
         """``β O* / max|O|²`` (eq. 19)."""
-        return patch.conj() * (self.options.beta / largest_intensity(patch).clamp_min(1e-12))
+        beta: float = self.options.beta
+        return patch.conj() * (beta / largest_intensity(patch).clamp_min(1e-12))

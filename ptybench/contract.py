@@ -34,11 +34,11 @@ class CheckResult:
     message: str = ""
 
 
-class Broken(Exception):  # noqa: N818 - a verdict, not an error
+class Broken(Exception):
     """A promise that was not kept."""
 
 
-class Skip(Exception):  # noqa: N818 - a verdict, not an error
+class Skip(Exception):
     """A promise that cannot be tested here, or that the method declines with a clear error."""
 
 

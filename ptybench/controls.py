@@ -39,7 +39,7 @@ class Oracle(Solver):
 
     Preconditioned nonlinear conjugate gradients (Polak–Ribière; Thibault & Guizar-Sicairos 2012,
     10.1088/1367-2630/14/6/063004) on ``L = Σ D − I log D`` with ``D = Σ_m |Ψ_m|² + background``, in complex128, until
-    ``L`` above its minimum over all ``D`` (half the deviance) changes by less than 1e-7 of itself. A reference and not a
+    ``L`` above its minimum over all ``D`` (half the deviance) changes by less than 1e-7 of itself. A reference, not a
     bound: a prior or early stopping can beat maximum likelihood at low dose.
 
     Args:

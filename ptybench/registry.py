@@ -227,10 +227,12 @@ def _load_file(path: Path) -> Any:
 
 
 def _class_named(module: Any, name: str) -> type[Solver]:
+    from ptybench.solver import Solver
+
     for value in vars(module).values():
-        if inspect.isclass(value) and value.__dict__.get("name") == name:
+        if inspect.isclass(value) and issubclass(value, Solver) and value.__dict__.get("name") == name:
             return value
-    raise InvalidData(f"{module.__name__} declares the method {name!r} but holds no such class")
+    raise InvalidData(f"{module.__name__} declares the method {name!r} but holds no such Solver subclass")
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The common solver API: what an algorithm must say, and what is done for it.
 
-An algorithm is a subclass of :class:`Solver` with a ``name``, typed ``Options`` and one :meth:`Solver.epoch`. It sees a
-:class:`~ptybench.types.Measurement` and nothing else. :func:`solve` drives it within a budget; the stopwatch runs during
-epochs only, synchronized with the device.
+An algorithm is a subclass of :class:`Solver` with a ``name``, typed ``Options`` and one :meth:`Solver.epoch`. It sees
+a :class:`~ptybench.types.Measurement` and nothing else. :func:`solve` drives it within a budget; the stopwatch runs
+during epochs only, synchronized with the device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from ptybench.errors import InvalidOption, UnknownName
 from ptybench.optics.forward import ForwardModel
 from ptybench.specs import Spec, validation_sentence
-from ptybench.types import Estimate, Measurement
+from ptybench.types import ComplexArray, Estimate, Measurement
 
 
 class SolverOptions(Spec):
@@ -131,7 +131,7 @@ class Solver(ABC):
         return Cost(ffts=self.model.ffts)
 
 
-def with_modes(probe: np.ndarray[Any, Any], modes: int) -> np.ndarray[Any, Any]:
+def with_modes(probe: ComplexArray, modes: int) -> ComplexArray:
     """Return ``modes`` modes: the strongest of ``probe`` ``(M, h, w)``, then new ones of 5 % of its power each.
 
     A new mode is the first mode times a product of powers of the coordinates, made orthogonal to those before it. The
@@ -141,26 +141,31 @@ def with_modes(probe: np.ndarray[Any, Any], modes: int) -> np.ndarray[Any, Any]:
         return probe
     if modes < len(probe):
         kept = probe[:modes]
-        return kept * np.sqrt(np.sum(np.abs(probe) ** 2) / np.sum(np.abs(kept) ** 2))
+        scaled: ComplexArray = kept * np.sqrt(np.sum(np.abs(probe) ** 2) / np.sum(np.abs(kept) ** 2))
+        return scaled
     y, x = (np.linspace(-1, 1, n) for n in probe.shape[1:])
-    powers = [(order - i, i) for order in range(1, modes + 1) for i in range(order + 1)]
+    powers = ((order - i, i) for order in range(1, 2 * modes + 1) for i in range(order + 1))
     power = float(np.sum(np.abs(probe) ** 2))
     found = list(probe)
-    for p, q in powers[: modes - len(probe)]:
-        mode = probe[0] * y[:, None] ** p * x[None, :] ** q
+    while len(found) < modes:
+        p, q = next(powers)
+        mode = candidate = probe[0] * y[:, None] ** p * x[None, :] ** q
         for other in found:
             mode = mode - other * np.vdot(other, mode) / np.vdot(other, other)
-        found.append(mode * np.sqrt(0.05 * power / np.sum(np.abs(mode) ** 2)))
+        if np.linalg.norm(mode) > 1e-3 * np.linalg.norm(candidate):  # else the probe has this mode already
+            found.append(mode * np.sqrt(0.05 * power / np.sum(np.abs(mode) ** 2)))
     grown = np.stack(found)
-    return grown * np.sqrt(power / np.sum(np.abs(grown) ** 2))
+    result: ComplexArray = grown * np.sqrt(power / np.sum(np.abs(grown) ** 2))
+    return result
 
 
-def orthogonal_modes(probe: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def orthogonal_modes(probe: ComplexArray) -> ComplexArray:
     """The same mutual intensity as orthogonal modes ``(M, h, w)``, strongest first (singular value decomposition)."""
     if len(probe) == 1 or not np.isfinite(probe).all():
         return probe
     _, strength, modes = np.linalg.svd(probe.reshape(len(probe), -1), full_matrices=False)
-    return (strength[:, None] * modes).reshape(probe.shape)
+    ordered: ComplexArray = (strength[:, None] * modes).reshape(probe.shape)
+    return ordered
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Axes are ``(y, x)``; ``K`` positions, ``M`` probe modes, ``(H, W)`` object, ``(h, w)`` pattern and probe. Lengths are
 metres, angles radians, intensities photons. A position is the top-left corner of its patch, in object pixels, sub-pixel
-allowed; the centre of a patch is ``position + (h // 2, w // 2)``, which is also the pixel of zero frequency of a pattern.
+allowed; the centre of a patch is ``position + (h // 2, w // 2)``, as the pixel of zero frequency is of a pattern.
 The solver's measurement and the truth share one physical origin, the top-left corner of the nominal canvas.
 """
 
@@ -86,7 +86,7 @@ class Measurement:
 
     intensities: NDArray[np.float32]
     bad_pixels: BoolArray
-    positions_px: NDArray[np.float64]
+    positions_px: FloatArray
     initial: Estimate
     propagation: Propagation = "far_field"
     wavelength_m: float | None = None
@@ -204,7 +204,7 @@ class Truth:
 
     object: NDArray[np.complex128]
     probe: NDArray[np.complex128]
-    positions_px: NDArray[np.float64]
+    positions_px: FloatArray
     expected: NDArray[np.float64]
     dose: NDArray[np.float64]
     pixel_size_m: tuple[float, float]
@@ -236,6 +236,6 @@ class Withheld:
     """
 
     intensities: NDArray[np.float32]
-    positions_px: NDArray[np.float64]
+    positions_px: FloatArray
     used: NDArray[np.intp]
     indices: NDArray[np.intp]

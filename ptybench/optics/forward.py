@@ -1,7 +1,7 @@
 """The solvers' forward model on a torch device: patches, sub-pixel shifts, propagators and the modulus constraint.
 
-The model is ``I_k = Σ_m |D_z[P_m(r - s_k) · O_k]|²`` with the integer part of a position as a crop of the object and its
-fraction ``s_k`` as a Fourier shift of the probe. Every operator is unitary inside its band, so its adjoint is its
+The model is ``I_k = Σ_m |D_z[P_m(r - s_k) · O_k]|²`` with the integer part of a position as a crop of the object and
+its fraction ``s_k`` as a Fourier shift of the probe. Every operator is unitary inside its band, so its adjoint is its
 inverse. Far-field patterns are held with zero frequency at ``[0, 0]``, so that no iteration shifts anything.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptybench.types import Measurement
+from ptybench.types import FloatArray, Measurement
 
 TINY = 1e-12  # square-root photons; gives a pixel without light the phase 0, see modulus_change
 
@@ -23,7 +23,8 @@ Slices: TypeAlias = tuple[slice, slice]
 
 def squared_modulus(field: Tensor) -> Tensor:
     """``|field|²``, the cheapest way in torch on a CPU (a real view of ``field · field*``)."""
-    return (field * field.conj()).real
+    intensity: Tensor = (field * field.conj()).real
+    return intensity
 
 
 def largest_intensity(field: Tensor) -> Tensor:
@@ -32,7 +33,8 @@ def largest_intensity(field: Tensor) -> Tensor:
     if intensity.ndim == 3 and len(intensity) > 1:
         intensity = intensity.sum(dim=0)
     # a contiguous view reduces ten times faster than the strided real part; imaginary parts are 0
-    return torch.view_as_real(intensity).amax()
+    largest: Tensor = torch.view_as_real(intensity).amax()
+    return largest
 
 
 class FarField:
@@ -42,11 +44,13 @@ class FarField:
 
     def forward(self, exit_wave: Tensor) -> Tensor:
         """``Ψ = F ψ`` over the last two axes."""
-        return torch.fft.fft2(exit_wave, norm="ortho")
+        wave: Tensor = torch.fft.fft2(exit_wave, norm="ortho")
+        return wave
 
     def backward(self, wave: Tensor) -> Tensor:
         """``F⁻¹``, which is also the adjoint."""
-        return torch.fft.ifft2(wave, norm="ortho")
+        exit_wave: Tensor = torch.fft.ifft2(wave, norm="ortho")
+        return exit_wave
 
 
 class NearField:
@@ -79,11 +83,13 @@ class NearField:
 
     def forward(self, exit_wave: Tensor) -> Tensor:
         """``F⁻¹ H F ψ`` over the last two axes."""
-        return torch.fft.ifft2(torch.fft.fft2(exit_wave) * self.transfer)
+        wave: Tensor = torch.fft.ifft2(torch.fft.fft2(exit_wave) * self.transfer)
+        return wave
 
     def backward(self, wave: Tensor) -> Tensor:
         """The adjoint ``F⁻¹ H* F``, inside the band also the inverse."""
-        return torch.fft.ifft2(torch.fft.fft2(wave) * self.transfer.conj())
+        exit_wave: Tensor = torch.fft.ifft2(torch.fft.fft2(wave) * self.transfer.conj())
+        return exit_wave
 
 
 def transfer_function(
@@ -148,7 +154,7 @@ class ForwardModel:
             frames = np.fft.ifftshift(frames, axes=(-2, -1))
         return torch.as_tensor(np.ascontiguousarray(frames), dtype=self.real, device=self.device)
 
-    def place(self, positions_px: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> None:  # type: ignore[type-arg]
+    def place(self, positions_px: FloatArray) -> None:
         """Take these ``(K, 2)`` positions: windows from the integer part, phase ramps from the fraction."""
         corner = np.floor(positions_px + 1e-6) if self.subpixel else np.round(positions_px)
         room = np.array(self.canvas) - self.shape
@@ -208,7 +214,8 @@ class ForwardModel:
         if self.ramps is None:
             return probe.expand(size, *probe.shape)
         self.ffts += len(probe) * (1 + size)
-        return torch.fft.ifft2(torch.fft.fft2(probe) * self.ramp(index)[:, None])
+        moved: Tensor = torch.fft.ifft2(torch.fft.fft2(probe) * self.ramp(index)[:, None])
+        return moved
 
     def patches(self, canvas: Tensor, index: slice) -> Tensor:
         """Windows ``(B, h, w)`` of an object ``(H, W)``."""
@@ -244,7 +251,8 @@ class ShiftedProbe:
             return self._held
         self._ramp = self.model.ramp(k)
         self.model.ffts += len(self._held)
-        return torch.fft.ifft2(self._held * self._ramp)
+        seen: Tensor = torch.fft.ifft2(self._held * self._ramp)
+        return seen
 
     def add(self, change: Tensor) -> None:
         """Add a change ``(M, h, w)``, given at the position last looked at, shifted back."""

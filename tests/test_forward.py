@@ -1,0 +1,146 @@
+"""The solvers' forward model against numpy, and the adjointness of each of its operators."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from problems import intensity, make_problem
+
+from ptybench.optics.forward import (
+    FarField,
+    ForwardModel,
+    NearField,
+    ShiftedProbe,
+    largest_intensity,
+    squared_modulus,
+    transfer_function,
+)
+
+CPU = torch.device("cpu")
+
+
+def random_complex(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(seed))
+
+
+def inner(a: torch.Tensor, b: torch.Tensor) -> complex:
+    return complex(torch.vdot(a.reshape(-1), b.reshape(-1)))
+
+
+def propagators() -> list[FarField | NearField]:
+    near = NearField((15, 20), (1e-6, 1.5e-6), 1.5e-10, 0.05, CPU, torch.complex128)
+    return [FarField(), near]
+
+
+@pytest.mark.parametrize("propagator", propagators(), ids=["far", "near"])
+def test_propagators_are_adjoint_and_unitary(propagator: FarField | NearField) -> None:
+    x, y = random_complex(3, 15, 20), random_complex(3, 15, 20, seed=1)
+    there, back = inner(propagator.forward(x), y), inner(x, propagator.backward(y))
+    assert abs(there - back) <= 1e-10 * abs(there)
+    inside = propagator.backward(propagator.forward(x))
+    energy = squared_modulus(propagator.forward(inside)).sum() / squared_modulus(inside).sum()
+    assert abs(float(energy) - 1) < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (15, 20)])
+def test_shift_and_patches_are_adjoint(shape: tuple[int, int]) -> None:
+    problem = make_problem(shape, modes=2)
+    model = ForwardModel(problem.measurement, CPU, dtype=torch.complex128)
+    index = slice(2, 9)
+    canvas, patches = random_complex(*model.canvas), random_complex(7, *shape, seed=1)
+    spread = torch.zeros_like(canvas)
+    model.overlap_add(patches, spread, index)
+    assert abs(inner(model.patches(canvas, index), patches) - inner(canvas, spread)) <= 1e-10 * abs(
+        inner(canvas, spread)
+    )
+
+    probe, change = random_complex(2, *shape), random_complex(2, *shape, seed=2)
+    shifted = ShiftedProbe(model, torch.zeros_like(probe))
+    shifted.at(5)
+    shifted.add(change)
+    moved = model.shifted_probes(probe, slice(5, 6))[0]
+    assert abs(inner(moved, change) - inner(probe, shifted.modes)) <= 1e-10 * abs(inner(moved, change))
+
+
+@pytest.mark.parametrize("near_field", [False, True])
+@pytest.mark.parametrize("shape", [(16, 16), (15, 20)])
+def test_intensities_are_those_of_numpy(shape: tuple[int, int], near_field: bool) -> None:
+    problem = make_problem(shape, modes=2, near_field=near_field)
+    model = ForwardModel(problem.measurement, CPU, dtype=torch.complex128)
+    index = slice(0, 4)
+    probes = model.shifted_probes(torch.tensor(problem.probe), index)
+    waves = model.forward(probes * model.patches(torch.tensor(problem.object), index)[:, None])
+    found = squared_modulus(waves).sum(1).numpy()
+    for k in range(4):
+        expected = intensity(problem.object, problem.probe, problem.measurement.positions_px[k], near_field)
+        if not near_field:
+            expected = np.fft.ifftshift(expected)
+        assert np.abs(found[k] - expected).max() <= 1e-10 * expected.max()
+
+
+def test_shifted_probe_sees_and_updates_like_two_transforms() -> None:
+    problem = make_problem((16, 16), modes=3)
+    model = ForwardModel(problem.measurement, CPU, dtype=torch.complex128)
+    probe = torch.tensor(problem.probe)
+    held = ShiftedProbe(model, probe)
+    for k in (0, 7, 3):
+        assert torch.allclose(held.at(k), model.shifted_probes(held.modes, slice(k, k + 1))[0])
+        held.add(torch.zeros_like(probe))
+    assert torch.allclose(held.modes, probe)
+
+
+def test_modulus_constraint() -> None:
+    problem = make_problem((16, 16), modes=2, bad_pixels=True)
+    model = ForwardModel(problem.measurement, CPU, dtype=torch.complex128)
+    exit_wave = random_complex(2, 16, 16)
+    change, squared = model.modulus_change(exit_wave, 0)
+    after = squared_modulus(model.forward(exit_wave + change)).sum(0)
+    before = squared_modulus(model.forward(exit_wave)).sum(0)
+    assert model.good is not None
+    good = model.good.bool()
+    assert torch.allclose(after[good], model.amplitudes[0].square()[good])
+    assert torch.allclose(after[~good], before[~good])
+    assert float(squared) == pytest.approx(float(squared_modulus(change).sum()), rel=1e-12)
+    expected = (before.sqrt() - model.amplitudes[0]).square()[good].sum()
+    assert float(squared) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_a_pixel_without_light_gets_phase_zero() -> None:
+    problem = make_problem((16, 16))
+    model = ForwardModel(problem.measurement, CPU, dtype=torch.complex64)
+    change, _ = model.modulus_change(torch.zeros(1, 16, 16, dtype=torch.complex64), 0)
+    wave = model.forward(change)[0]
+    assert torch.allclose(wave.real, model.amplitudes[0], atol=1e-3 * float(model.amplitudes[0].max()))
+    assert float(wave.imag.abs().max()) < 1e-3 * float(model.amplitudes[0].max())
+
+
+def test_largest_intensity() -> None:
+    modes = random_complex(3, 8, 8)
+    assert float(largest_intensity(modes)) == pytest.approx(float(modes.abs().square().sum(0).max()))
+    assert float(largest_intensity(modes[0])) == pytest.approx(float(modes[0].abs().square().max()))
+
+
+def test_transfer_function_back_and_forth_is_the_identity_inside_the_band() -> None:
+    there = transfer_function((64, 48), (1e-7, 2e-7), 1e-10, 0.02)
+    back = transfer_function((64, 48), (1e-7, 2e-7), 1e-10, -0.02)
+    inside = there != 0
+    assert np.abs((there * back)[inside] - 1).max() < 1e-12
+    assert inside.mean() > 0.05
+
+
+def test_rounded_positions_need_no_shift() -> None:
+    problem = make_problem((16, 16))
+    model = ForwardModel(problem.measurement, CPU, subpixel=False)
+    assert model.ramps is None
+    assert model.corners == [tuple(r) for r in np.round(problem.measurement.positions_px).astype(int).tolist()]
+
+
+def test_bad_pixels_may_hold_anything() -> None:
+    problem = make_problem((16, 16), bad_pixels=True)
+    dirty = problem.measurement.intensities.copy()
+    dirty[:, problem.measurement.bad_pixels] = np.nan
+    model = ForwardModel(replace(problem.measurement, intensities=dirty), CPU)
+    assert torch.isfinite(model.amplitudes).all()
