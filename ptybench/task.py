@@ -32,11 +32,15 @@ AnyProbe = Annotated[ApertureProbe | ZonePlateProbe | PinholeProbe | GaussianPro
 
 
 class Ladder(Spec):
-    """The axis along which a task gets harder: one field, its standard values; the field's own value is the default."""
+    """The axis along which a task gets harder: one field, its standard values; the field's own value is the default.
+
+    ``default`` is filled in on loading, so that it is still known where the field is overridden.
+    """
 
     name: str
     field: str
     values: list[float]
+    default: float | None = None
 
 
 class Geometry(Spec):
@@ -178,6 +182,8 @@ def parse_task(text: str, where: str, tier: Tier = "small", overrides: dict[str,
     merge(raw, tiers.get(tier, {}))
     raw["tier"] = tier
     task = _validate(raw, InvalidData, f"{where}: ")
+    if task.ladder is not None:
+        task = task.model_copy(update={"ladder": task.ladder.model_copy(update={"default": task.point})})
     if not overrides:
         return task
     tree = task.model_dump()

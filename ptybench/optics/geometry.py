@@ -27,6 +27,7 @@ def wavelength_m(energy_ev: float) -> float:
     Example:
         >>> round(wavelength_m(8000.0) * 1e10, 4)
         1.5498
+
     """
     return PLANCK_TIMES_LIGHT_EV_M / energy_ev
 
@@ -39,6 +40,7 @@ class Grid:
         shape: ``(h, w)`` in pixels.
         pixel_m: ``(dy, dx)``.
         refinement: how many of its pixels make one pixel of the solver's grid, along an axis.
+
     """
 
     shape: tuple[int, int]
@@ -72,6 +74,7 @@ def magnification(geometry: Geometry, source_distance_m: float | None = None) ->
     Args:
         geometry: the task's geometry; its ``distance_m`` is ``z2``.
         source_distance_m: the ``z1`` to take instead of the geometry's.
+
     """
     if geometry.propagation == "far_field" or geometry.source_distance_m is None:
         return 1.0
@@ -86,6 +89,7 @@ def effective_distance_m(geometry: Geometry, error: float = 0.0) -> float:
         geometry: the task's geometry.
         error: relative error by which the geometry's distance exceeds the one that is asked for. It acts on ``z``,
             in a diverging beam on the source distance ``z1``: the focus is elsewhere, specimen and detector stay.
+
     """
     if magnification(geometry) == 1.0:
         return geometry.distance_m / (1.0 + error)
@@ -100,6 +104,7 @@ def object_pixel_m(geometry: Geometry, wavelength: float | None = None, error: f
         geometry: the task's geometry.
         wavelength: in metres, instead of the geometry's.
         error: relative error of the geometry's distance, as in :func:`effective_distance_m`.
+
     """
     if geometry.propagation == "far_field":
         length = wavelength_m(geometry.energy_ev) if wavelength is None else wavelength

@@ -30,6 +30,7 @@ class Probe(Spec):
         texture_rad: standard deviation of the phase of a random smooth diffuser in the beam.
         texture_px: correlation length of that diffuser, in pixels of the solver's grid.
         softness: half width of an aperture's edge, as a fraction of its radius.
+
     """
 
     modes: Annotated[int, Field(ge=1, le=10)] = 1
@@ -62,6 +63,7 @@ class Probe(Spec):
 
         Returns:
             ``(M, h, w)`` with ``Σ|probe|² = 1``, orthogonal modes, strongest first.
+
         """
         coherent = self._coherent(grid, wavelength_m, self._diffuser(grid, rng), defocus_factor)
         basis = derivative_modes(coherent, self.modes)
@@ -76,8 +78,8 @@ class Probe(Spec):
         s = grid.refinement
         coarse = Grid((grid.shape[0] // s, grid.shape[1] // s), (1.0, 1.0))
         fy, fx = coarse.frequencies()
-        filtered = fft(rng.standard_normal(coarse.shape) + 0j)
-        filtered *= np.exp(-(math.pi**2) * self.texture_px**2 * (fy**2 + fx**2))
+        filtered = fft(rng.standard_normal(coarse.shape).astype(np.complex128))
+        filtered = filtered * np.exp(-(math.pi**2) * self.texture_px**2 * (fy**2 + fx**2))
         filtered[0, 0] = 0.0
         phase = fourier_pad(fft(filtered, inverse=True), grid.shape, origin="centre").real
         diffuser: NDArray[np.complex128] = np.exp(1j * self.texture_rad * phase / phase.std())
@@ -115,6 +117,7 @@ class ApertureProbe(_Focused):
     Args:
         numerical_aperture: sine of the half angle of convergence.
         defocus_m: focus to specimen.
+
     """
 
     kind: Literal["aperture"] = "aperture"
@@ -135,6 +138,7 @@ class ZonePlateProbe(_Focused):
         outer_zone_m: width ``Δr`` of the outermost zone.
         stop_m: diameter of the central stop.
         defocus_m: focus to specimen.
+
     """
 
     kind: Literal["zone_plate"] = "zone_plate"
@@ -177,6 +181,7 @@ class GaussianProbe(Probe):
     Args:
         fwhm_m: full width at half maximum of the intensity.
         curvature_m: radius of the wavefront, positive where the beam diverges; ``None`` is a flat one.
+
     """
 
     kind: Literal["gaussian"] = "gaussian"
@@ -216,6 +221,7 @@ def derivative_modes(field: NDArray[np.complex128], count: int) -> NDArray[np.co
 
     Returns:
         ``(count, h, w)``; the first is the field over its norm.
+
     """
     h, w = field.shape
     spectrum = fft(field)
@@ -227,8 +233,8 @@ def derivative_modes(field: NDArray[np.complex128], count: int) -> NDArray[np.co
     basis, triangle = np.linalg.qr(np.stack(columns, axis=1))
     # QR leaves the sign of a column open: keep the field's own phase
     phases = np.diag(triangle) / np.abs(np.diag(triangle))
-    modes: NDArray[np.complex128] = (basis * phases).T.reshape(count, h, w)
-    return modes
+    modes = (basis * phases).T.reshape(count, h, w)
+    return modes.astype(np.complex128, copy=False)
 
 
 def diameter_m(probe: ComplexArray, pixel_m: tuple[float, float], share: float = 0.95) -> float:
@@ -240,6 +246,7 @@ def diameter_m(probe: ComplexArray, pixel_m: tuple[float, float], share: float =
         probe: ``(M, h, w)``.
         pixel_m: ``(dy, dx)``.
         share: of the energy.
+
     """
     intensity = np.sum(np.abs(probe) ** 2, axis=0)
     intensity = intensity / intensity.sum()
@@ -259,5 +266,6 @@ def diameter_px(probe: ComplexArray) -> float:
 
     Args:
         probe: ``(M, h, w)``.
+
     """
     return diameter_m(probe, (1.0, 1.0))

@@ -29,6 +29,7 @@ class Scan(Spec):
         field_of_view_px: ``(fy, fx)`` to be covered, one step by each pattern; at least two patterns an axis.
         grid: ``(ny, nx)`` patterns.
         randomness: greatest offset of a jittered raster along an axis, as a fraction of the step.
+
     """
 
     kind: Literal["raster", "jittered_raster", "fermat"] = "jittered_raster"
@@ -71,6 +72,7 @@ class Scan(Spec):
 
         Returns:
             ``(K, 2)`` in object pixels; the origin means nothing.
+
         """
         step = self.step(diameter_px)
         ny, nx = self.counts(step)
@@ -98,6 +100,7 @@ def fermat_spiral(ny: int, nx: int) -> NDArray[np.float64]:
 
     Returns:
         ``(ny nx, 2)``, from the centre outwards.
+
     """
     count = math.ceil(math.pi / 4 * (ny**2 + nx**2)) + 8  # fills the circle about the rectangle
     index = np.arange(count)
@@ -117,6 +120,7 @@ def mean_step(positions: NDArray[np.float64]) -> float:
 
     Args:
         positions: ``(K, 2)`` in any unit of length.
+
     """
     extra = len(positions) - 1
     if extra < 1:
@@ -131,6 +135,7 @@ def overlap_linear(positions: NDArray[np.float64], diameter: float) -> float:
     Args:
         positions: ``(K, 2)`` in any unit of length.
         diameter: D95 of the probe in the same unit.
+
     """
     return 1.0 - mean_step(positions) / diameter
 
@@ -141,6 +146,7 @@ def overlap_area(linear: float) -> float:
     Example:
         >>> round(overlap_area(0.5), 3), overlap_area(-0.25)
         (0.391, 0.0)
+
     """
     distance = min(max(1.0 - linear, 0.0), 1.0)
     return 2.0 / math.pi * (math.acos(distance) - distance * math.sqrt(1.0 - distance**2))

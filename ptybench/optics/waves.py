@@ -36,6 +36,7 @@ def far_field(psi: Field, *, inverse: bool = False) -> Field:
     Args:
         psi: ``(..., h, w)`` exit waves.
         inverse: go back instead.
+
     """
     transformed = fft(scipy.fft.ifftshift(psi, axes=PLANE), inverse=inverse)
     centred: Field = scipy.fft.fftshift(transformed, axes=PLANE)
@@ -74,6 +75,7 @@ def angular_spectrum(grid: Grid, wavelength: float, distance: float, *, band_lim
         wavelength: in metres.
         distance: in metres; negative goes back, and ``H(z) H(-z) = 1`` inside the band.
         band_limit: cut what the grid cannot sample.
+
     """
     transfer: Field = np.exp(1j * distance * axial_wavenumber(grid, wavelength))
     return transfer * band(grid, wavelength, distance) if band_limit else transfer
@@ -94,6 +96,7 @@ def near_field(
 
     Returns:
         ``(..., h, w)``; what flies out of the window is lost when ``pad > 1``.
+
     """
     h, w = grid.shape
     wide = grid.padded(pad)
@@ -111,6 +114,7 @@ def ramp(shape: Sequence[int], shift_px: FloatArray) -> Field:
 
     Returns:
         ``(..., h, w)`` in FFT order.
+
     """
     shift = np.asarray(shift_px, dtype=np.float64)
     along_y = np.exp(-2j * math.pi * shift[..., 0, None] * np.fft.fftfreq(shape[0]))
@@ -125,6 +129,7 @@ def fourier_shift(field: Field, shift_px: Sequence[float] | FloatArray) -> Field
     Args:
         field: ``(..., h, w)``.
         shift_px: ``(2,)`` in pixels ``(y, x)``, any real numbers.
+
     """
     return fft(fft(field) * ramp(field.shape[-2:], np.asarray(shift_px)), inverse=True)
 
@@ -134,7 +139,8 @@ def central(spectrum: Field, count: int, axis: int) -> Field:
     upper = (count + 1) // 2
     size = spectrum.shape[axis]
     index = np.r_[0:upper, size - (count - upper) : size]
-    return np.take(spectrum, index, axis=axis)
+    kept: Field = np.take(spectrum, index, axis=axis)
+    return kept
 
 
 def fourier_crop(field: Field, shape: tuple[int, int], origin: Literal["corner", "centre"] = "corner") -> Field:
@@ -146,6 +152,7 @@ def fourier_crop(field: Field, shape: tuple[int, int], origin: Literal["corner",
         field: ``(..., H, W)``.
         shape: ``(h, w)``, not larger than ``(H, W)``.
         origin: what stays in its place: pixel ``(0, 0)``, or the one at half the size (probes).
+
     """
     size = field.shape[-2:]
     if shape[0] > size[0] or shape[1] > size[1]:
@@ -166,6 +173,7 @@ def fourier_pad(field: Field, shape: tuple[int, int], origin: Literal["corner", 
         field: ``(..., h, w)``.
         shape: ``(H, W)``, not smaller than ``(h, w)``.
         origin: what stays in its place: pixel ``(0, 0)``, or the one at half the size (probes).
+
     """
     size = field.shape[-2:]
     spectrum = fft(scipy.fft.ifftshift(field, axes=PLANE) if origin == "centre" else field)

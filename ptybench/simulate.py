@@ -1,0 +1,366 @@
+"""Simulation: a task and a seed become what a solver may see and what only the scorer knows.
+
+The true wavelength, distance, pixel and positions make the patterns; the nominal ones go into the measurement. The
+specimen and the probe are drawn on a grid ``oversampling`` times finer than the solver's, the truth is what of them
+lies inside the solver's band. A wrong distance (or wavelength) means ``nominal = true · (1 + error)``, so that a method
+that does not refine it scores the error itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptybench.datasets.specimen import Specimen
+from ptybench.errors import InvalidOption, NotEnoughMemory
+from ptybench.optics.detector import blur, detect
+from ptybench.optics.disturbances import (
+    CLIP_SIGMAS,
+    Streams,
+    declared_error_px,
+    fly_scan_offsets,
+    true_positions,
+)
+from ptybench.optics.exposure import Bench, amplitude_r_factor, dose_map, patterns
+from ptybench.optics.geometry import Grid, effective_distance_m, object_pixel_m, wavelength_m
+from ptybench.optics.probes import diameter_m
+from ptybench.optics.scans import overlap_area, overlap_linear
+from ptybench.optics.waves import Field, fourier_crop
+from ptybench.seeds import named_rng
+from ptybench.task import DOMAINS, Domain, Task, Tier
+from ptybench.types import Estimate, FloatArray, Gauges, Measurement, Noise, Truth
+
+ERROR_SPREAD = 0.2  # a wrong distance is this fraction larger or smaller than the task says
+RIM_PX = 8  # solver's pixels around the canvas over which the specimen fades, so that its spectrum has no edges
+FACT_PATTERNS = 256  # facts that need the solver's formula look at this many patterns at most
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Wavelength, effective distance and the solver's grid of a pattern: the true ones, or the nominal ones."""
+
+    wavelength_m: float
+    distance_m: float
+    grid: Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the patterns lie. Both canvases have one physical origin, the middle of their pixel ``(0, 0)``.
+
+    Args:
+        nominal: ``(K, 2)`` nominal positions in nominal pixels.
+        canvas: nominal ``(H, W)``.
+        true: ``(K, 2)`` true positions in true pixels.
+        true_canvas: true ``(H, W)``.
+        declared_px: declared standard deviation of the positions' error, in nominal pixels.
+
+    """
+
+    nominal: NDArray[np.float64]
+    canvas: tuple[int, int]
+    true: NDArray[np.float64]
+    true_canvas: tuple[int, int]
+    declared_px: float
+
+
+def simulate(
+    task: str | Path | Task, seed: int = 0, *, domain: Domain = "dev", tier: Tier = "small", **overrides: Any
+) -> tuple[Measurement, Truth]:
+    """Simulate a task: ``I_k = Σ_m |D_z[P_m · S_k O]|²`` and what the detector makes of it.
+
+    Args:
+        task: a task's name, its TOML file, or a resolved task (which has its tier and overrides in it already).
+        seed: any integer; it names the specimen, the scan's errors and the noise.
+        domain: ``"train"``, ``"dev"`` or ``"release"``.
+        tier: ``"small"``, ``"paper"`` or ``"large"``.
+        overrides: fields of the task, by unique last name or (``**{"scan.overlap": 0.5}``) by dotted path; they do not
+            enter the random streams, so that the points of a ladder are paired.
+
+    Returns:
+        What a solver may see, and the truth.
+
+    Raises:
+        UsageError: an unknown task, field or domain, a value out of range, or patterns that do not fit into memory.
+
+    Example:
+        >>> measurement, truth = simulate("low_overlap", seed=0, overlap=0.5)  # doctest: +SKIP
+
+    """
+    task = _resolve(task, tier, overrides)
+    if domain not in DOMAINS:
+        raise InvalidOption(f"expected a domain of {', '.join(DOMAINS)}, got {domain!r}")
+    streams = partial(named_rng, task.name, domain, seed)
+    true, nominal = _setups(task, streams)
+    probe = _fine_probe(task, true, streams, defocus_factor=1.0)
+    width = diameter_m(probe, true.grid.refined(task.geometry.oversampling).pixel_m)
+    layout = _lay_out(task, true, nominal, width, streams)
+    _refuse_too_large(len(layout.true), true.grid.shape)
+    specimen = task.specimen[seed % len(task.specimen)] if isinstance(task.specimen, list) else task.specimen
+    fine, coarse = _draw_object(task, specimen, true, layout.true_canvas, streams, domain)
+    expected, caught = _expose(task, true, layout.true, fine, coarse, probe)
+    scale = _photon_scale(task, expected, width, true, streams)
+    expected *= scale
+    expected += task.detector.background_photons
+    intensities, bad = detect(expected, task.detector, task.dose, streams)
+    coarse_probe = _to_solver_grid(probe, true) * math.sqrt(scale)
+    ranges = specimen.ranges(nominal.wavelength_m)
+    truth = Truth(
+        object=coarse,
+        probe=coarse_probe,
+        positions_px=layout.true,
+        expected=expected,
+        dose=_dose(task, layout, coarse_probe),
+        pixel_size_m=true.grid.pixel_m,
+        distance_m=true.distance_m,
+        wavelength_m=true.wavelength_m,
+        gauges=Gauges(scale=False, shift=False, ramp=False) if task.start.known_probe else Gauges(),
+        amplitude_range=ranges[0],
+        phase_range_rad=ranges[1],
+        background_photons=task.detector.background_photons,
+    )
+    measurement = Measurement(
+        intensities=intensities,
+        bad_pixels=bad,
+        positions_px=layout.nominal,
+        initial=_initial(task, nominal, layout, truth, streams),
+        propagation=task.geometry.propagation,
+        wavelength_m=nominal.wavelength_m,
+        distance_m=nominal.distance_m,
+        pixel_size_m=nominal.grid.pixel_m,
+        pitch_m=task.geometry.pitch_m,
+        source_distance_m=task.geometry.source_distance_m if task.geometry.propagation == "near_field" else None,
+        known_probe=task.start.known_probe,
+        position_error_px=layout.declared_px,
+        noise=Noise(
+            background_photons=task.detector.background_photons,
+            read_noise_photons=task.detector.read_noise_photons,
+            saturation_photons=task.detector.saturation_photons,
+        ),
+    )
+    facts = _scan_facts(truth, layout, nominal, width) | {"energy_on_detector": caught}
+    return measurement, replace(truth, facts=facts | _model_facts(task, true, truth, measurement))
+
+
+def _resolve(task: str | Path | Task, tier: Tier, overrides: dict[str, Any]) -> Task:
+    if isinstance(task, Task):
+        if overrides:
+            raise InvalidOption(
+                "expected a task's name or file with overrides, got a resolved task: override when loading it"
+            )
+        return task
+    from ptybench.registry import load_task
+
+    return load_task(task, tier, overrides)
+
+
+# --- geometry --------------------------------------------------------------------------------------------------------
+
+
+def _setups(task: Task, streams: Streams) -> tuple[Setup, Setup]:
+    """Return the true and the nominal set-up."""
+    wrong_z = _signed_error(task.errors.distance, streams("distance"))
+    wrong_length = _signed_error(task.errors.wavelength, streams("wavelength"))
+    return _setup(task, wrong_z, wrong_length), _setup(task, 0.0, 0.0)
+
+
+def _signed_error(magnitude: float, rng: np.random.Generator) -> float:
+    sign = 1.0 if rng.random() < 0.5 else -1.0
+    return magnitude * sign * rng.uniform(1.0 - ERROR_SPREAD, 1.0 + ERROR_SPREAD)
+
+
+def _setup(task: Task, distance_error: float, wavelength_error: float) -> Setup:
+    """Return the set-up that the task's nominal one exceeds by these relative errors."""
+    length = wavelength_m(task.geometry.energy_ev) / (1.0 + wavelength_error)
+    pixel = object_pixel_m(task.geometry, length, distance_error)
+    return Setup(length, effective_distance_m(task.geometry, distance_error), Grid(task.geometry.shape, pixel))
+
+
+def _lay_out(task: Task, true: Setup, nominal: Setup, width_m: float, streams: Streams) -> Layout:
+    """Place the scan on the nominal and on the true canvas, and let the stage err."""
+    errors, middle = task.errors, np.array(true.grid.shape) // 2
+    pixel, nominal_pixel = np.array(true.grid.pixel_m), np.array(nominal.grid.pixel_m)
+    design = task.scan.positions((width_m / pixel[0], width_m / pixel[1]), streams("scan"))
+    declared = declared_error_px(design, errors)
+    # the largest true pixel that the task allows for needs the widest margin to keep all windows on the true canvas
+    worst = _setup(task, -(1 + ERROR_SPREAD) * errors.distance, -(1 + ERROR_SPREAD) * errors.wavelength)
+    growth = np.array(worst.grid.pixel_m) / nominal_pixel
+    room = CLIP_SIGMAS * declared + errors.fly_scan_px / 2
+    margin = np.ceil(middle * (growth - 1) + np.ceil(room) * growth - 1e-9) + 1
+    placed = (design - design.min(axis=0)) * pixel / nominal_pixel + margin
+    canvas = np.ceil(placed.max(axis=0) - 1e-9) + true.grid.shape + margin
+    # where a patch's middle lies is physical, its corner is not
+    centred = (placed + middle) * nominal_pixel / pixel - middle
+    true_canvas = canvas
+    if true.grid.pixel_m != nominal.grid.pixel_m:
+        true_canvas = np.ceil(centred.max(axis=0) + room) + true.grid.shape + 1
+    return Layout(
+        nominal=placed,
+        canvas=(int(canvas[0]), int(canvas[1])),
+        true=true_positions(centred, errors, streams),
+        true_canvas=(int(true_canvas[0]), int(true_canvas[1])),
+        declared_px=declared * float(np.max(pixel / nominal_pixel)),
+    )
+
+
+def _refuse_too_large(count: int, shape: tuple[int, int]) -> None:
+    """Refuse patterns that memory cannot hold: expected (8 bytes) and measured (4) values, and as much to work with."""
+    needed = count * shape[0] * shape[1] * 24
+    free = _available_bytes()
+    if free is not None and needed > free:
+        raise NotEnoughMemory(
+            f"{count} patterns of {shape} need about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
+            "take a smaller tier or fewer patterns"
+        )
+
+
+def _available_bytes() -> int | None:
+    """Return the memory that is free to use; ``None`` where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return kilobytes[0] * 1024 if kilobytes else None
+
+
+# --- specimen and probe ----------------------------------------------------------------------------------------------
+
+
+def _draw_object(
+    task: Task, specimen: Specimen, true: Setup, canvas: tuple[int, int], streams: Streams, domain: Domain
+) -> tuple[Field, Field]:
+    """Return the transmission on the finer grid, a rim wider than the canvas, and its band limit on the canvas."""
+    s = task.geometry.oversampling
+    rimmed = Grid((canvas[0] + 2 * RIM_PX, canvas[1] + 2 * RIM_PX), true.grid.pixel_m)
+    fine = specimen.draw(streams("specimen"), rimmed.refined(s), rimmed.pixel_m, true.wavelength_m, domain)
+    weight_y, weight_x = (_fade(n * s, RIM_PX * s) for n in rimmed.shape)
+    around = fine.mean()
+    fine = around + (fine - around) * weight_y[:, None] * weight_x[None, :]
+    coarse = fourier_crop(fine, rimmed.shape)[RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
+    return fine, np.ascontiguousarray(coarse)
+
+
+def _fade(size: int, rim: int) -> FloatArray:
+    """Return a window that is 1 inside and falls to 0 over ``rim`` pixels at either end."""
+    distance = np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5
+    window: FloatArray = np.sin(0.5 * math.pi * np.minimum(distance / rim, 1.0)) ** 2
+    return window
+
+
+def _fine_probe(task: Task, setup: Setup, streams: Streams, defocus_factor: float) -> Field:
+    grid = setup.grid.refined(task.geometry.oversampling)
+    return task.probe.field(grid, setup.wavelength_m, streams("probe"), defocus_factor)
+
+
+def _to_solver_grid(probe: Field, setup: Setup) -> Field:
+    """Return a probe's band limit on the solver's grid; its energy inside the band is kept."""
+    cropped = fourier_crop(probe, setup.grid.shape, origin="centre")
+    return cropped * math.sqrt(probe[0].size / cropped[0].size)
+
+
+def _initial(task: Task, nominal: Setup, layout: Layout, truth: Truth, streams: Streams) -> Estimate:
+    """Return the flat object and the probe to start from: right in power, wrong in defocus, few modes."""
+    probe = truth.probe
+    if not task.start.known_probe:
+        guess = _fine_probe(task, nominal, streams, 1.0 + task.start.defocus_error)
+        probe = _to_solver_grid(guess, nominal)[: task.start.modes]
+        probe = probe * np.sqrt(np.sum(np.abs(truth.probe) ** 2) / np.sum(np.abs(probe) ** 2))
+    return Estimate(
+        object=np.ones(layout.canvas, dtype=np.complex64),
+        probe=probe.astype(np.complex64),
+        positions_px=layout.nominal.copy(),
+        pixel_size_m=nominal.grid.pixel_m,
+        distance_m=nominal.distance_m,
+    )
+
+
+# --- patterns --------------------------------------------------------------------------------------------------------
+
+
+def _bench(task: Task, true: Setup, *, solver_formula: bool) -> Bench:
+    distance = true.distance_m if task.geometry.propagation == "near_field" else None
+    bench = Bench(true.grid, true.wavelength_m, distance)
+    return bench if solver_formula else replace(bench, oversampling=task.geometry.oversampling, pad=2)
+
+
+def _expose(
+    task: Task, true: Setup, positions: FloatArray, fine: Field, coarse: Field, probe: Field
+) -> tuple[NDArray[np.float64], float]:
+    """Return expected patterns ``(K, h, w)`` for one photon in the probe, and the part of the light that they hold."""
+    crime = task.geometry.inverse_crime
+    bench = _bench(task, true, solver_formula=crime)
+    obj, light, rim = (coarse, _to_solver_grid(probe, true), 0) if crime else (fine, probe, RIM_PX)
+    expected = np.zeros((len(positions), *true.grid.shape))
+    entered = 0.0
+    offsets = fly_scan_offsets(task.errors.fly_scan_px)
+    for offset in offsets:
+        for part, intensity, energy in patterns(bench, obj, light, positions + offset + rim):
+            expected[part] += intensity / len(offsets)
+            entered += energy / len(offsets)
+    caught = float(expected.sum()) / entered
+    blur(expected, task.detector.point_spread_px)
+    return expected, caught
+
+
+def _photon_scale(task: Task, expected: NDArray[np.float64], width_m: float, true: Setup, streams: Streams) -> float:
+    """Return the photons in the probe that give the brightest pattern, or the whole scan, the task's photons."""
+    photons = task.dose.photons
+    if task.dose.fixed_total_dose:
+        photons *= _default_count(task, width_m, true, streams) / len(expected)
+    return photons / float(expected.sum(axis=(1, 2)).max())
+
+
+def _default_count(task: Task, width_m: float, true: Setup, streams: Streams) -> int:
+    """Return the number of patterns at the ladder's default point."""
+    scan = task.scan
+    if task.ladder is not None and task.ladder.default is not None and task.ladder.field.startswith("scan."):
+        scan = scan.model_copy(update={task.ladder.field.removeprefix("scan."): task.ladder.default})
+    pixel = true.grid.pixel_m
+    return len(scan.positions((width_m / pixel[0], width_m / pixel[1]), streams("scan")))
+
+
+def _dose(task: Task, layout: Layout, probe: Field) -> NDArray[np.float64]:
+    offsets = fly_scan_offsets(task.errors.fly_scan_px)
+    places = (layout.true + offsets[:, None]).reshape(-1, 2)
+    return dose_map(places, np.sum(np.abs(probe) ** 2, axis=0) / len(offsets), layout.true_canvas)
+
+
+# --- facts -----------------------------------------------------------------------------------------------------------
+
+
+def _scan_facts(truth: Truth, layout: Layout, nominal: Setup, width_m: float) -> dict[str, float]:
+    """Return overlap, dose and the Fresnel number as they came out."""
+    area = truth.pixel_size_m[0] * truth.pixel_size_m[1]
+    positions_m = layout.nominal * nominal.grid.pixel_m
+    overlap = overlap_linear(positions_m, width_m)
+    return {
+        "probe_diameter_px": width_m / math.sqrt(area),
+        "step_px": (1.0 - overlap) * width_m / math.sqrt(area),
+        "overlap_linear": overlap,
+        "overlap_area": overlap_area(overlap),
+        "patterns": float(len(layout.true)),
+        "photons_total": float(truth.expected.sum() - truth.background_photons * truth.expected.size),
+        "photons_per_m2": float(truth.dose[truth.scored].mean() / area),
+        "fresnel_number": (width_m / 2) ** 2 / (truth.wavelength_m * truth.distance_m),
+    }
+
+
+def _model_facts(task: Task, true: Setup, truth: Truth, measurement: Measurement) -> dict[str, float]:
+    """Return the R-factors that the truth has through the solver's formula: with the noise, and without it."""
+    count = len(truth.expected)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, FACT_PATTERNS)).astype(np.intp))
+    bench = _bench(task, true, solver_formula=True)
+    parts = patterns(bench, truth.object, truth.probe, truth.positions_px[chosen])
+    good = ~measurement.bad_pixels
+    modelled = np.concatenate([intensity for _, intensity, _ in parts])[:, good] + truth.background_photons
+    return {
+        "r_factor_truth": amplitude_r_factor(modelled, measurement.intensities[chosen][:, good]),
+        "r_factor_truth_noise_free": amplitude_r_factor(modelled, truth.expected[chosen][:, good]),
+    }
