@@ -29,6 +29,7 @@ def delta_beta(formula: str, density_g_cm3: float, wavelength_m: float) -> tuple
         >>> delta, beta = delta_beta("TiO2", 4.23, 1.5498e-10)
         >>> round(delta * 1e5, 2), round(beta * 1e7, 1)
         (1.31, 6.5)
+
     """
     import xraydb  # costs more than a second, and only a draw needs it
 

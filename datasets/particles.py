@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
-
 from ptybench.datasets.materials import PMMA, delta_beta
 from ptybench.datasets.specimen import ComplexMap, FloatMap, Pixel, Specimen, low_pass, padded, transmission
+from pydantic import Field, field_validator
 
 if TYPE_CHECKING:
     from ptybench.optics.geometry import Grid
@@ -40,6 +39,7 @@ class Particles(Specimen):
     Example:
         >>> Particles(diameter_m=(1e-7, 1e-6)).material
         'TiO2'
+
     """
 
     kind: Literal["particles"] = "particles"
@@ -89,6 +89,7 @@ class Particles(Specimen):
         Args:
             rng: one number of it names the plane.
             bounds: ``(y_min, y_max, x_min, x_max)`` in metres.
+
         """
         plane = int(rng.integers(2**63))
         low, high = self.diameter_m
@@ -127,6 +128,7 @@ def sphere_thickness(
         x: ``(1, W)`` likewise.
         centres: ``(n, 2)`` in metres.
         diameters: ``(n,)`` in metres.
+
     """
     thickness = np.zeros((y.shape[0], x.shape[1]))
     rows, columns = y[:, 0], x[0]

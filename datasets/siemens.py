@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
-
 from ptybench.datasets.materials import delta_beta
 from ptybench.datasets.specimen import ComplexMap, FloatMap, Pixel, Specimen, low_pass, padded, transmission
+from pydantic import Field, field_validator
 
 if TYPE_CHECKING:
     from ptybench.optics.geometry import Grid
@@ -30,13 +29,14 @@ class SiemensStar(Specimen):
         spokes: least and most spokes.
         outer_radius: in shorter sides of the canvas.
         rings: open rings that cut the spokes, evenly spaced.
+
     """
 
     kind: Literal["siemens_star"] = "siemens_star"
     material: str = "Au"
     density_g_cm3: Annotated[float, Field(gt=0)] = 19.3
     thickness_m: Annotated[float, Field(gt=0)] = 5e-7
-    spokes: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] = (24, 48)
+    spokes: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] = (16, 36)
     outer_radius: Annotated[float, Field(gt=0)] = 0.45
     rings: Annotated[int, Field(ge=0, le=10)] = 2
 
@@ -81,6 +81,7 @@ def star_coverage(y: FloatMap, x: FloatMap, radius: float, spokes: int, angle: f
         spokes: number of spokes, as wide as the gaps between them.
         angle: orientation in radians.
         rings: number of open rings.
+
     """
     dy, dx = y[1, 0] - y[0, 0], x[0, 1] - x[0, 0]
     offsets = (np.arange(SUBPIXELS) + 0.5) / SUBPIXELS - 0.5

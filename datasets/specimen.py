@@ -32,9 +32,10 @@ class Specimen(Spec):
 
     Args:
         cutoff: where the specimen's maps end in frequency, as a fraction of the solver pixel's Nyquist frequency.
+
     """
 
-    cutoff: Annotated[float, Field(gt=0, le=1)] = 0.8
+    cutoff: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @abstractmethod
     def draw(
@@ -53,6 +54,7 @@ class Specimen(Spec):
             coarse_pixel_m: ``(dy, dx)`` of the solver's pixel, for the low-pass.
             wavelength_m: true wavelength.
             domain: the seed domain; it decides which pictures may be used.
+
         """
 
     @abstractmethod
@@ -89,6 +91,7 @@ def low_pass(values: FloatMap, pixel_m: Pixel, coarse_pixel_m: Pixel, cutoff: fl
         cutoff: end of the band, as a fraction of that Nyquist frequency.
 
     Source: J. W. Goodman, Introduction to Fourier Optics, 3rd ed., eq. 6-31.
+
     """
     fy = scipy.fft.fftfreq(values.shape[0], pixel_m[0]) * 2 * coarse_pixel_m[0] / cutoff
     fx = scipy.fft.rfftfreq(values.shape[1], pixel_m[1]) * 2 * coarse_pixel_m[1] / cutoff
