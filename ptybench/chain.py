@@ -110,6 +110,7 @@ def resolve_chain(name: str, options: dict[str, Any]) -> ResolvedMethod:
     def create(measurement: Measurement, device: str | torch.device, seed: int, truth: Truth | None = None) -> Solver:
         return Chain(measurement, parts, shares, device, seed)
 
-    settled: dict[str, Any] = {f"{i + 1}.{part.name}": part.options for i, part in enumerate(parts)}
+    # written as they can be given, so that a record's options make the same chain again
+    settled: dict[str, Any] = {f"{i + 1}.{key}": value for i, part in enumerate(parts) for key, value in part.options.items()}
     settled["shares"] = [float(share) for share in shares]
     return ResolvedMethod(name, ">".join(part.version for part in parts), settled, False, create)

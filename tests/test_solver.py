@@ -159,8 +159,8 @@ def test_options_are_checked() -> None:
 
 def test_a_chain_hands_on_the_estimate(problem: Problem) -> None:
     chain = resolve_method("epie>rpie", {"epie.alpha": 0.5, "2.beta": 2.0, "shares": [1.0, 3.0]})
-    assert chain.options["1.epie"]["alpha"] == 0.5
-    assert chain.options["2.rpie"]["beta"] == 2.0
+    assert chain.options["1.alpha"] == 0.5
+    assert chain.options["2.beta"] == 2.0
     solver = chain.create(problem.measurement, "cpu", 1, None)
     outcome = solve(solver, Limit(epochs=8))
 

@@ -1,0 +1,251 @@
+"""What is to be run: a cell, the identity of one number, and a plan, the cell with what is needed to run it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ptybench.errors import InvalidOption, UnknownName, UsageError
+from ptybench.records import canonical_json, folder_of
+from ptybench.runner import devices
+from ptybench.seeds import named_seed
+from ptybench.specs import Spec
+from ptybench.task import DOMAINS, TIERS, Domain, Task, Tier
+
+if TYPE_CHECKING:
+    from ptybench.io.manifest import LoadedData
+    from ptybench.registry import ResolvedMethod
+
+DEFAULT_CHECKPOINTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+DATA_EPOCHS = 100
+"""Budget on a real measurement where none is asked for."""
+DATA_WITHHELD = 0.05
+"""Share of a real measurement's patterns that its solver never sees."""
+
+
+class Cell(Spec):
+    """Everything that a number depends on, except the code.
+
+    Args:
+        task: every resolved field of the task, its name and version among them; ``None`` for a real measurement.
+        data: name, SHA-256 and preparation of a real measurement; ``None`` for a task.
+        domain: seed domain of a task.
+        tier: tier of a task.
+        seed: the seed.
+        method: name of the method.
+        method_version: version of the method.
+        options: every resolved option.
+        epochs: budget in epochs, with ``seconds``.
+        seconds: budget in seconds of solver time.
+        device: device class, ``cpu`` or ``cuda:NAME``.
+        weights: SHA-256 of the weights; ``None`` for a method without.
+        withheld: share of the patterns that the solver never sees.
+        split: true where the two halves of the patterns are reconstructed too.
+
+    """
+
+    task: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
+    domain: Domain | None = None
+    tier: Tier | None = None
+    seed: int
+    method: str
+    method_version: str
+    options: dict[str, Any]
+    epochs: int | None = None
+    seconds: float | None = None
+    device: str
+    weights: str | None = None
+    withheld: float = 0.0
+    split: bool = False
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The cell as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the identity as canonical JSON."""
+        return hashlib.sha256(canonical_json(self.identity).encode()).hexdigest()
+
+    @property
+    def problem(self) -> str:
+        """The task's or the measurement's name."""
+        return str((self.task or self.data or {})["name"])
+
+    @property
+    def place(self) -> PurePosixPath:
+        """The cell's folder inside a results folder."""
+        parts = [self.domain, self.tier, f"seed{self.seed}"]
+        return folder_of(self.problem, self.method, "-".join(part for part in parts if part), self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A cell and what is needed to run it.
+
+    Args:
+        cell: the identity.
+        method: the method with its options.
+        device: what torch is told.
+        task: the task; ``None`` for a real measurement.
+        loaded: the real measurement; ``None`` for a task.
+
+    """
+
+    cell: Cell
+    method: ResolvedMethod
+    device: str
+    task: Task | None = None
+    loaded: LoadedData | None = None
+
+    @property
+    def title(self) -> str:
+        """A short name for people: ``low_dose · epie · seed 0``."""
+        return f"{self.cell.problem} · {self.cell.method} · seed {self.cell.seed}"
+
+    @property
+    def solver_seed(self) -> int:
+        """The seed that the solver is given; a hash, so that it does not tell the task's own."""
+        if self.task is not None:
+            return named_seed(self.task.name, str(self.cell.domain), self.cell.seed, "solver")
+        assert self.cell.data is not None
+        return named_seed(str(self.cell.data["sha256"]), self.cell.seed, "solver")
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Epochs at which the estimate is scored for the trace."""
+        marks = DEFAULT_CHECKPOINTS if self.task is None else self.task.budget.trace
+        return sorted({mark for mark in marks if self.cell.epochs is None or mark < self.cell.epochs})
+
+
+def plan(
+    *,
+    method: str,
+    task: str | Path | Task | None = None,
+    data: str | Path | LoadedData | None = None,
+    seed: int = 0,
+    domain: str = "dev",
+    tier: str = "small",
+    device: str = "auto",
+    epochs: int | None = None,
+    seconds: float | None = None,
+    options: dict[str, Any] | None = None,
+    task_overrides: dict[str, Any] | None = None,
+    preparation: dict[str, Any] | None = None,
+    withheld: float | None = None,
+    split: bool | None = None,
+) -> Plan:
+    """Settle everything about one cell, without running anything.
+
+    Args:
+        method: name of a method, or a chain.
+        task: name of a task, its TOML file, or the task itself (whose own tier then holds).
+        data: name or file of a real measurement, or one that is loaded; give this or ``task``.
+        seed: seed of the simulation (for data: of the solver alone).
+        domain: ``train``, ``dev`` or ``release``.
+        tier: ``small``, ``paper`` or ``large``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        epochs: budget; the default is the task's, for data 100.
+        seconds: budget in seconds of solver time, instead of epochs or beside them.
+        options: options of the method.
+        task_overrides: dotted path, ladder name or unique last name → value.
+        preparation: arguments of :func:`ptybench.io.manifest.load_measurement` (``geometry``, ``crop``, ``bin``, …).
+        withheld: share of patterns that the solver never sees; the default is the task's, for data 5 %.
+        split: also reconstruct both halves of the patterns; the default is only for data.
+
+    Raises:
+        UsageError: whatever is wrong with it, in one sentence.
+
+    """
+    from ptybench.registry import resolve_method
+
+    if (task is None) == (data is None):
+        raise UsageError("give either a task or the data of a real measurement")
+    if domain not in DOMAINS:
+        raise UnknownName("domain", domain, DOMAINS)
+    _at_least("seed", seed, 0)
+    _at_least("epochs", epochs, 1)
+    if seconds is not None and not seconds > 0:
+        raise InvalidOption(f"seconds must be above 0, got {seconds}")
+    if withheld is not None and not 0 <= withheld < 0.5:
+        raise InvalidOption(f"withheld must be at least 0 and below 0.5, got {withheld}")
+    torch_device, device_class = devices.resolve(device)
+    resolved = resolve_method(method, options)
+    common: dict[str, Any] = {
+        "seed": seed,
+        "method": resolved.name,
+        "method_version": str(resolved.version),
+        "options": resolved.options,
+        "seconds": seconds,
+        "device": device_class,
+    }
+    if data is not None:
+        if resolved.needs_truth:
+            raise UsageError(f"{method} is a control that needs a task's truth: a real measurement has none")
+        loaded = _load(data, preparation or {})
+        cell = Cell(
+            data=_data_identity(loaded),
+            epochs=DATA_EPOCHS if epochs is None and seconds is None else epochs,
+            withheld=DATA_WITHHELD if withheld is None else withheld,
+            split=split is not False,
+            **common,
+        )
+        return Plan(cell, resolved, torch_device, loaded=loaded)
+    settled = _task(task, tier, task_overrides or {})
+    cell = Cell(
+        task=settled.identity(),
+        domain=domain,
+        tier=settled.tier,
+        epochs=settled.budget.epochs if epochs is None and seconds is None else epochs,
+        withheld=settled.withheld if withheld is None else withheld,
+        split=bool(split),
+        **common,
+    )
+    return Plan(cell, resolved, torch_device, task=settled)
+
+
+def _at_least(name: str, value: int | None, low: int) -> None:
+    if value is not None and value < low:
+        raise InvalidOption(f"{name} must be at least {low}, got {value}")
+
+
+def _task(task: str | Path | Task | None, tier: str, overrides: dict[str, Any]) -> Task:
+    from ptybench.registry import load_task
+
+    if isinstance(task, Task):
+        if overrides:
+            raise UsageError("a task object is settled already: give its overrides to load_task")
+        return task
+    for known in TIERS:
+        if tier == known and task is not None:
+            return load_task(task, known, overrides)
+    raise UnknownName("tier", tier, TIERS)
+
+
+def _load(data: str | Path | LoadedData, preparation: dict[str, Any]) -> LoadedData:
+    from ptybench.io.manifest import LoadedData, load_measurement
+
+    if isinstance(data, LoadedData):
+        return data
+    return load_measurement(data, **preparation)
+
+
+def _data_identity(loaded: LoadedData) -> dict[str, Any]:
+    m, origin = loaded.measurement, loaded.provenance
+    told = {"title", "file", "sha256", "licence", "source", "citation", "note", "recommended"}
+    preparation = {key: origin.get(key) for key in ("orient", "crop", "bin", "bad_pixels_sha256")} | {
+        "manifest": loaded.manifest.model_dump(mode="json", exclude=told),
+        "propagation": m.propagation,
+        "wavelength_m": m.wavelength_m,
+        "distance_m": m.distance_m,
+        "pixel_size_m": None if m.pixel_size_m is None else list(m.pixel_size_m),
+        "source_distance_m": m.source_distance_m,
+        "known_probe": m.known_probe,
+    }
+    # the file's own hash where there is a file: what is computed from it may differ in the last bit between machines
+    return {"name": loaded.name, "sha256": origin.get("sha256") or m.digest(), "preparation": preparation}

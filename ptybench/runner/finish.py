@@ -1,0 +1,102 @@
+"""From what the child left to scores and artefacts."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+from ptybench.io.files import hdf5_file
+from ptybench.io.hdf5 import add_scores, read_estimate, save_reconstruction
+from ptybench.records import Metrics
+from ptybench.runner.attempt import Attempt, is_finite
+from ptybench.runner.job import ESTIMATE_FILE, TRACEBACK_FILE, sentence
+from ptybench.runner.prepare import Problem
+from ptybench.runner.supervisor import Ended
+from ptybench.scoring import evaluate
+from ptybench.types import Estimate
+
+_drawing = threading.Lock()  # matplotlib is not thread-safe
+
+
+def finish(
+    attempt: Attempt, ended: Ended, problem: Problem, halves: tuple[Estimate, Estimate] | None, report: bool
+) -> None:
+    """Judge, score and picture what the child left; the attempt then holds all that its record needs."""
+    if ended.traceback is not None:
+        shutil.copyfile(ended.traceback, attempt.artifact("traceback", TRACEBACK_FILE))
+    attempt.trace_metrics = score_checkpoints(ended, problem)
+    if ended.status != "done" or ended.done is None:
+        status = "error" if ended.status == "done" else ended.status
+        attempt.end(status, ended.error)
+        return
+    estimate = load_estimate(ended.folder / ESTIMATE_FILE)
+    if ended.done.status == "diverged" or not is_finite(estimate):
+        attempt.end("diverged", "the method diverged: its estimate or its data error is not finite")
+        return
+    attempt.scores = evaluate(estimate, problem.truth, problem.measurement, problem.withheld, halves)
+    if ended.done.epochs > 0:
+        attempt.trace_metrics[ended.done.epochs] = dict(attempt.scores.values)
+    attempt.end("ok")
+    _write_arrays(attempt, estimate, problem)
+    if report:
+        _draw(attempt, estimate, problem)
+
+
+def load_estimate(path: Path) -> Estimate:
+    """Read what a solver left, finite or not.
+
+    Raises:
+        InvalidData: where the file is not an estimate.
+
+    """
+    with hdf5_file(path) as file:
+        return read_estimate(file)
+
+
+def score_checkpoints(ended: Ended, problem: Problem) -> dict[int, Metrics]:
+    """Score the estimates that were kept on the way; one that cannot be scored is left out."""
+    found: dict[int, Metrics] = {}
+    for epoch, path in ended.checkpoints.items():
+        try:
+            estimate = load_estimate(path)
+            if is_finite(estimate):
+                found[epoch] = dict(evaluate(estimate, problem.truth, problem.measurement, problem.withheld).values)
+        except Exception:  # a solver that fails later may well have left nonsense here; its record says how it ended
+            continue
+    return found
+
+
+def _write_arrays(attempt: Attempt, estimate: Estimate, problem: Problem) -> None:
+    from ptybench.io.tiff import write_images
+
+    scores = attempt.scores
+    assert scores is not None
+    wavelength = problem.measurement.wavelength_m if problem.truth is None else problem.truth.wavelength_m
+    path = attempt.artifact("reconstruction", "reconstruction.h5")
+    save_reconstruction(path, estimate, wavelength)
+    if problem.truth is not None:
+        add_scores(path, scores)
+    for name, file in write_images(attempt.staged, estimate.object, estimate.pixel_size_m).items():
+        attempt.artifact(name, file.name)
+
+
+def _draw(attempt: Attempt, estimate: Estimate, problem: Problem) -> None:
+    """Draw the report; without it the numbers stand all the same."""
+    path = attempt.artifact("report", "report.png")
+    try:
+        from ptybench.runner.report import write_report
+
+        with _drawing:
+            write_report(
+                path,
+                attempt.record(),
+                attempt.scores,
+                estimate,
+                problem.truth,
+                problem.measurement,
+                problem.withheld,
+            )
+    except Exception as error:
+        attempt.warnings.append(f"no report.png: {sentence(error)}")
+        path.unlink(missing_ok=True)

@@ -1,0 +1,343 @@
+"""Run cells: each in a process of its own, each ending as exactly one record, whatever happens.
+
+The parent simulates, scores and writes; the child solves. A cell that has a final record is not run again.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ptybench import registry
+from ptybench.errors import UsageError
+from ptybench.records import Record, Store, TracePoint
+from ptybench.runner.attempt import Attempt
+from ptybench.runner.cells import Plan, plan
+from ptybench.runner.finish import finish, load_estimate
+from ptybench.runner.job import ESTIMATE_FILE, TRACEBACK_FILE, Job, sentence
+from ptybench.runner.prepare import Problem, prepare
+from ptybench.runner.provenance import provenance, threads
+from ptybench.runner.supervisor import Child, Ended, Nursery
+from ptybench.scoring.data import split_halves
+from ptybench.types import Estimate
+
+_LOG_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a cell stands.
+
+    Args:
+        plan: which cell.
+        phase: ``simulating``, ``solving``, ``halves`` or ``scoring``.
+        epoch: epochs done.
+        epochs: the budget in epochs, where there is one.
+        seconds: solver seconds so far.
+        data_error: the last data error.
+        remaining_seconds: solver seconds still to come, by the pace so far; ``None`` before the first epoch.
+
+    """
+
+    plan: Plan
+    phase: str
+    epoch: int = 0
+    epochs: int | None = None
+    seconds: float = 0.0
+    data_error: float | None = None
+    remaining_seconds: float | None = None
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a cell.
+
+    Args:
+        record: its record.
+        cached: true where the record was there already and nothing was run.
+        stale: true where a cached record was made by other code than today's.
+        refused: why the cell was not begun, where that was wrong use; the record's status is then ``skipped``.
+
+    """
+
+    record: Record
+    cached: bool = False
+    stale: bool = False
+    refused: UsageError | None = None
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What holds for all cells of one call."""
+
+    store: Store
+    nursery: Nursery
+    stop: threading.Event
+    force: bool
+    timeout: float | None
+    report: bool
+    progress: ProgressCallback
+    memory_bytes: int | None
+
+
+class _RefusedError(Exception):
+    """The cell cannot be begun, for a reason that its user can mend."""
+
+    def __init__(self, reason: UsageError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+_early = Nursery()
+
+
+def prewarm() -> None:
+    """Start the first child process now, before plans are made; the next call of :func:`run_cells` takes it."""
+    _early.warm()
+
+
+def run(
+    *,
+    method: str,
+    timeout: float | None = None,
+    results: str | Path = "./runs",
+    force: bool = False,
+    report: bool = True,
+    progress: ProgressCallback | None = None,
+    **cell: Any,
+) -> Record:
+    """Run one cell and return its record.
+
+    Args:
+        method: name of a method or a chain.
+        timeout: seconds after which the solver's process is killed.
+        results: results folder.
+        force: run it even where it has a final record.
+        report: also draw ``report.png``.
+        progress: told of every epoch.
+        cell: ``task`` or ``data``, ``seed``, ``domain``, ``tier``, ``device``, ``epochs``, ``seconds``, ``options``,
+            ``task_overrides``, … as in :func:`ptybench.runner.cells.plan`.
+
+    Raises:
+        UsageError: whatever is wrong with the arguments, or too little memory.
+
+    Example:
+        >>> import ptybench
+        >>> record = ptybench.run(task="low_dose", method="epie", seed=0, epochs=2)  # doctest: +SKIP
+
+    """
+    prewarm()
+    try:
+        settled = plan(method=method, **cell)
+    except BaseException:
+        _early.close()
+        raise
+    (result,) = run_cells([settled], results=results, force=force, timeout=timeout, report=report, progress=progress)
+    if result.refused is not None:
+        raise result.refused
+    return result.record
+
+
+def run_cells(
+    plans: Sequence[Plan],
+    *,
+    jobs: int = 1,
+    results: str | Path = "./runs",
+    force: bool = False,
+    timeout: float | None = None,
+    report: bool = True,
+    progress: ProgressCallback | None = None,
+    on_result: Callable[[RunResult], None] | None = None,
+    memory_bytes: int | None = None,
+) -> list[RunResult]:
+    """Run cells, one process each; one that fails stops nothing.
+
+    Args:
+        plans: what to run.
+        jobs: how many at a time.
+        results: results folder.
+        force: run them even where they have final records.
+        timeout: seconds of each solver's process.
+        report: also draw ``report.png``.
+        progress: told of every epoch, from several threads where ``jobs`` is above 1.
+        on_result: told of every record as it comes.
+        memory_bytes: memory at which a solver's process is stopped; the default is what this machine has free.
+
+    Returns:
+        One result per plan, in their order.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C and on SIGTERM, after the running cells have left ``killed`` records.
+
+    """
+    stop = threading.Event()
+    share = max(1, threads() // jobs) if jobs > 1 else None
+    with Nursery(share) as own, _early, _interruptible():
+        nursery = own if jobs > 1 else _early
+        setting = _Setting(Store(results), nursery, stop, force, timeout, report, progress or _silent, memory_bytes)
+        tell = on_result or _silent
+
+        def one(index: int) -> RunResult:
+            result = _run_cell(plans[index], setting, more=index + 1 < len(plans))
+            tell(result)
+            return result
+
+        if jobs == 1:
+            return [one(index) for index in range(len(plans))]
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = [pool.submit(one, index) for index in range(len(plans))]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _silent(_: object) -> None:
+    """Tell nobody."""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does, where this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run_cell(plan: Plan, setting: _Setting, more: bool) -> RunResult:
+    """Run one cell to its record."""
+    store, cell = setting.store, plan.cell
+    origin = provenance(registry.plugin_paths())
+    old = store.load(cell.place, cell.key)
+    if old is not None and old.final and not setting.force:
+        now = (origin.code_hash, origin.plugins)
+        return RunResult(old, cached=True, stale=(old.provenance.code_hash, old.provenance.plugins) != now)
+    attempt = Attempt(plan, origin, store.stage(cell.place))
+    interrupted = None
+    try:
+        _attempt(attempt, setting, more)
+    except KeyboardInterrupt as error:
+        interrupted = error
+        attempt.end("killed", "the run was interrupted")
+    except _RefusedError as error:
+        attempt.end("skipped", str(error.reason))
+        return RunResult(store.save(cell.place, attempt.record(), attempt.staged), refused=error.reason)
+    except Exception as error:
+        attempt.end("error", sentence(error))
+        path = attempt.artifact("traceback", TRACEBACK_FILE)
+        path.write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
+    record = store.save(cell.place, attempt.record(), attempt.staged)
+    if interrupted is not None:
+        raise interrupted
+    return RunResult(record)
+
+
+def _attempt(attempt: Attempt, setting: _Setting, more: bool) -> None:
+    """Simulate, solve, score; whatever is raised becomes the record's status."""
+    plan = attempt.plan
+    with setting.nursery.take() as child:
+        if plan.device != "cpu":
+            child.warm(plan.device)
+        setting.progress(Progress(plan, "simulating", epochs=plan.cell.epochs))
+        try:
+            problem = prepare(plan)
+        except UsageError as error:
+            raise _RefusedError(error) from error
+        attempt.facts = problem.facts
+        follow = partial(
+            _solve, child, plan=plan, setting=setting, truth=problem.truth if plan.method.needs_truth else None
+        )
+        earlier = len(child.jobs)
+        try:
+            ended = follow(measurement=problem.measurement, phase="solving")
+        finally:  # an interrupted run has a trace too
+            attempt.ended = child.jobs[earlier] if len(child.jobs) > earlier else None
+        attempt.provenance = attempt.provenance.model_copy(update={"threads": child.threads})
+        halves = None
+        if plan.cell.split and ended.status == "done":
+            halves = _halves(attempt, problem, follow)
+        _keep_log(attempt, child)
+        if more:
+            setting.nursery.warm()
+        setting.progress(_progress(plan, "scoring", ended.steps[-1] if ended.steps else TracePoint(epoch=0)))
+        finish(attempt, ended, problem, halves, report=setting.report)
+    if setting.stop.is_set():
+        raise KeyboardInterrupt
+
+
+def _solve(child: Child, *, plan: Plan, setting: _Setting, truth: Any, measurement: Any, phase: str) -> Ended:
+    job = Job(
+        method=plan.method.name,
+        options=plan.method.options,
+        seed=plan.solver_seed,
+        epochs=plan.cell.epochs,
+        seconds=plan.cell.seconds,
+        checkpoints=plan.checkpoints if phase == "solving" else [],
+        device=plan.device,
+        plugins=[str(path) for path in registry.plugin_paths()],
+        truth=truth is not None,
+    )
+    return child.run(
+        job,
+        measurement,
+        truth,
+        timeout=setting.timeout,
+        on_step=lambda step: setting.progress(_progress(plan, phase, step)),
+        stop=setting.stop,
+        memory_bytes=setting.memory_bytes,
+    )
+
+
+def _halves(attempt: Attempt, problem: Problem, follow: Callable[..., Ended]) -> tuple[Estimate, Estimate] | None:
+    """Reconstruct both halves of the patterns; ``None``, with a warning, where one of them fails."""
+    found = []
+    for indices in split_halves(problem.measurement):
+        ended = follow(measurement=problem.measurement.subset(indices), phase="halves")
+        if ended.status != "done" or ended.done is None or ended.done.status != "ok":
+            attempt.warnings.append(f"no split-half metrics: {ended.error or 'a half diverged'}")
+            return None
+        found.append(load_estimate(ended.folder / ESTIMATE_FILE))
+    return found[0], found[1]
+
+
+def _progress(plan: Plan, phase: str, step: TracePoint) -> Progress:
+    seconds, cell = step.seconds or 0.0, plan.cell
+    left = []
+    if cell.epochs is not None and step.epoch > 0:
+        left.append(seconds / step.epoch * (cell.epochs - step.epoch))
+    if cell.seconds is not None:
+        left.append(max(0.0, cell.seconds - seconds))
+    return Progress(plan, phase, step.epoch, cell.epochs, seconds, step.data_error, min(left, default=None))
+
+
+def _keep_log(attempt: Attempt, child: Child) -> None:
+    """Keep the end of what the solver printed."""
+    size = child.log.stat().st_size
+    if size == 0:
+        return
+    with child.log.open("rb") as log:
+        log.seek(max(0, size - _LOG_BYTES))
+        attempt.artifact("log", "solver.log").write_bytes(log.read())
