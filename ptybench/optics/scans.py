@@ -115,18 +115,18 @@ def fermat_spiral(ny: int, nx: int) -> NDArray[np.float64]:
 def mean_step(positions: NDArray[np.float64]) -> float:
     """Return ``√(scanned area / K)``, where each position owns the area of one step.
 
-    A rectangle of extents ``(a, b)`` between its outermost positions covers ``(a + s)(b + s) = K s²``: the
-    positive root of ``(K - 1) s² - (a + b) s - a b``, which is the step itself for a raster of equal steps.
+    An evenly filled rectangle of sides ``(a, b) = (m s, n s)`` has ``K = m n`` positions whose variances along its axes
+    are ``(a² - s²) / 12`` and ``(b² - s²) / 12``; solved for ``s²``. Exact for a raster, whatever its two counts.
 
     Args:
         positions: ``(K, 2)`` in any unit of length.
 
     """
-    extra = len(positions) - 1
-    if extra < 1:
+    others = len(positions) ** 2 - 1
+    if others == 0:
         return 0.0
-    a, b = np.ptp(positions, axis=0)
-    return float((a + b + math.sqrt((a + b) ** 2 + 4 * extra * a * b)) / (2 * extra))
+    a, b = 12.0 * np.var(positions, axis=0)
+    return math.sqrt((a + b + math.sqrt((a + b) ** 2 + 4 * others * a * b)) / (2 * others))
 
 
 def overlap_linear(positions: NDArray[np.float64], diameter: float) -> float:
