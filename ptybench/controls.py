@@ -5,6 +5,7 @@ They live on the scorer's side. The oracle alone is given the :class:`~ptybench.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,7 +16,9 @@ from ptybench.optics.forward import squared_modulus
 from ptybench.solver import Solver, SolverOptions
 from ptybench.types import Estimate, Measurement, Truth
 
-CHUNK = 64  # patterns at a time, so that memory stays bounded
+CHUNK = 64  # patterns at a time
+KEPT_BYTES = 2**31  # illuminations and waves are kept between steps up to this size, recomputed above it
+MEMORY = 8  # steps that the quasi-Newton direction remembers
 
 
 class InitialGuess(Solver):
@@ -37,10 +40,10 @@ class InitialGuess(Solver):
 class Oracle(Solver):
     """Control: Poisson maximum likelihood on the object alone, everything else true, started at the truth.
 
-    Preconditioned nonlinear conjugate gradients (Polak–Ribière; Thibault & Guizar-Sicairos 2012,
-    10.1088/1367-2630/14/6/063004) on ``L = Σ D − I log D`` with ``D = Σ_m |Ψ_m|² + background``, in complex128, until
-    ``L`` above its minimum over all ``D`` (half the deviance) changes by less than 1e-7 of itself. A reference, not a
-    bound: a prior or early stopping can beat maximum likelihood at low dose.
+    Preconditioned limited-memory quasi-Newton steps on the likelihood of Thibault & Guizar-Sicairos 2012
+    (10.1088/1367-2630/14/6/063004), ``L = Σ D − I log D`` with ``D = Σ_m |Ψ_m|² + background``, in complex128, until
+    ``L`` changes by less than 1e-7 of itself. A reference, not a bound: a prior or early stopping can beat maximum
+    likelihood at low dose.
 
     Args:
         measurement: the data; nominal values are replaced by true ones.
@@ -56,7 +59,7 @@ class Oracle(Solver):
         """Options of the oracle.
 
         Args:
-            tolerance: relative change of half the deviance at which it has converged.
+            tolerance: relative change of ``L`` at which it has converged.
 
         """
 
@@ -84,47 +87,68 @@ class Oracle(Solver):
         super().__init__(informed, options, device, seed)
 
     def setup(self) -> None:
-        """Preconditioner, and the state of the conjugate gradients."""
-        illumination = torch.zeros(self.model.canvas, dtype=self.dtype, device=self.device)
-        for index in self._chunks():
-            probes = self.model.shifted_probes(self.probe, index)
-            self.model.overlap_add(squared_modulus(probes).sum(1).to(self.dtype), illumination, index)
-        weight = illumination.real
-        self.preconditioner = 1 / (weight + 1e-3 * weight.max())
-        self.direction: Tensor | None = None
+        """Illuminations, waves of the truth, and the memory of past steps."""
+        size = self.model.count * math.prod(self.probe.shape) * 16
+        self.kept = size <= KEPT_BYTES
+        self.illuminations = (
+            [self.model.shifted_probes(self.probe, index) for index in self._chunks()] if self.kept else []
+        )
+        dose = torch.zeros(self.model.canvas, dtype=self.dtype, device=self.device)
+        for i, index in enumerate(self._chunks()):
+            self.model.overlap_add(squared_modulus(self._probes(i, index)).sum(1).to(self.dtype), dose, index)
+        self.preconditioner = 1 / (dose.real + 1e-3 * dose.real.max())
+        self.waves = (
+            [self._propagated(self.object, i, index) for i, index in enumerate(self._chunks())] if self.kept else []
+        )
+        self.history: list[tuple[Tensor, Tensor]] = []
         self.gradient: Tensor | None = None
-        self.preconditioned: Tensor | None = None
-        self.loss: float | None = None
+        self.loss = math.inf
 
     def epoch(self) -> float:
-        """One conjugate-gradient step."""
-        loss, gradient, error = self._gradient(self.object)
-        if self.loss is not None and abs(self.loss - loss) <= self.options.tolerance * abs(loss):
-            self.converged = True
-        self.loss = loss
-        preconditioned = gradient * self.preconditioner
-        if self.direction is None or self.gradient is None or self.preconditioned is None:
-            self.direction = -preconditioned
-        else:
-            fresh = _inner(preconditioned, gradient - self.gradient)
-            beta = max(0.0, fresh / max(_inner(self.preconditioned, self.gradient), 1e-300))
-            self.direction = -preconditioned + beta * self.direction
-            if _inner(self.direction, gradient) >= 0:
-                self.direction = -preconditioned
-        self.gradient, self.preconditioned = gradient, preconditioned
-        self.object = self.object + self._step_length(self.direction) * self.direction
+        """One quasi-Newton step."""
+        loss, gradient, error = self._gradient()
+        self.converged = abs(self.loss - loss) <= self.options.tolerance * abs(loss)
+        if self.gradient is not None:
+            self.history[-1] = (self.history[-1][0], gradient - self.gradient)
+        self.loss, self.gradient = loss, gradient
+        direction = -self._newton_direction(gradient)
+        there = [self._propagated(direction, i, index) for i, index in enumerate(self._chunks())] if self.kept else []
+        length = self._step_length(direction, there)
+        self.object = self.object + length * direction
+        for here, change in zip(self.waves, there, strict=True):
+            here.add_(change, alpha=length)
+        self.history.append((length * direction, gradient))
+        del self.history[:-MEMORY]
         return error
+
+    def _newton_direction(self, gradient: Tensor) -> Tensor:
+        """``H⁻¹ g`` by the two-loop recursion over the last steps (Nocedal 1980, 10.1090/S0025-5718-1980-0572855-7)."""
+        pairs = [(s, y, _inner(s, y)) for s, y in self.history]
+        pairs = [(s, y, sy) for s, y, sy in pairs if sy > 0]
+        result, weights = gradient.clone(), []
+        for s, y, sy in reversed(pairs):
+            weights.append(_inner(s, result) / sy)
+            result -= weights[-1] * y
+        result = result * self.preconditioner
+        if pairs:
+            _, y, sy = pairs[-1]
+            result *= sy / _inner(y, y * self.preconditioner)
+        for (s, y, sy), weight in zip(pairs, reversed(weights), strict=True):
+            result += (weight - _inner(y, result) / sy) * s
+        return result
 
     def _chunks(self) -> list[slice]:
         return [slice(i, min(i + CHUNK, self.model.count)) for i in range(0, self.model.count, CHUNK)]
 
-    def _waves(self, canvas: Tensor, index: slice) -> tuple[Tensor, Tensor]:
-        probes = self.model.shifted_probes(self.probe, index)
-        return probes, self.model.forward(probes * self.model.patches(canvas, index)[:, None])
+    def _probes(self, i: int, index: slice) -> Tensor:
+        return self.illuminations[i] if self.kept else self.model.shifted_probes(self.probe, index)
 
-    def _compare(self, intensity: Tensor, index: slice) -> tuple[Tensor, Tensor]:
-        """Expected and measured photons of some patterns; bad and saturated pixels say nothing."""
-        expected = intensity + self.background + 1e-9
+    def _propagated(self, canvas: Tensor, i: int, index: slice) -> Tensor:
+        return self.model.forward(self._probes(i, index) * self.model.patches(canvas, index)[:, None], index)
+
+    def _compare(self, waves: Tensor, index: slice) -> tuple[Tensor, Tensor]:
+        """Expected and measured photons of some patterns; bad and saturated pixels agree, so they say nothing."""
+        expected = squared_modulus(waves).sum(1) + (self.background + 1e-9)
         measured = self.model.amplitudes[index].square()
         silent = torch.zeros_like(measured, dtype=torch.bool)
         if self.model.good is not None:
@@ -132,49 +156,45 @@ class Oracle(Solver):
         saturation = self.measurement.noise.saturation_photons
         if saturation is not None:
             silent |= measured >= saturation * (1 - 1e-6)
-        return expected, torch.where(silent, expected.detach(), measured)
+        return expected, torch.where(silent, expected, measured)
 
-    def _gradient(self, canvas: Tensor) -> tuple[float, Tensor, float]:
-        """Half the deviance, its gradient with respect to ``O*``, and the amplitude error."""
-        gradient = torch.zeros_like(canvas)
+    def _gradient(self) -> tuple[float, Tensor, float]:
+        """``L``, its gradient with respect to ``O*``, and the amplitude error."""
+        gradient = torch.zeros_like(self.object)
         loss = error = 0.0
-        for index in self._chunks():
-            probes, waves = self._waves(canvas, index)
-            expected, measured = self._compare(squared_modulus(waves).sum(1), index)
-            loss += float((expected - measured + torch.xlogy(measured, measured / expected)).sum())
+        for i, index in enumerate(self._chunks()):
+            waves = self.waves[i] if self.kept else self._propagated(self.object, i, index)
+            expected, measured = self._compare(waves, index)
+            loss += float((expected - torch.xlogy(measured, expected)).sum())
             error += float((measured.sqrt() - expected.sqrt()).square().sum())
-            back = self.model.backward(waves * (1 - measured / expected)[:, None])
-            self.model.overlap_add((probes.conj() * back).sum(1), gradient, index)
+            back = self.model.backward(waves * (1 - measured / expected)[:, None], index)
+            self.model.overlap_add((self._probes(i, index).conj() * back).sum(1), gradient, index)
         return loss, gradient, error / self.model.power
 
-    def _step_length(self, direction: Tensor) -> float:
-        """The minimum of the likelihood along a direction, by Newton's method with a safeguard.
+    def _step_length(self, direction: Tensor, there: list[Tensor]) -> float:
+        """The minimum of the likelihood along a direction, by Newton's method.
 
-        Along it ``D(t) = a + b t + c t²``, so trials need no further transforms.
+        Along it ``D(t) = D + b t + c t²`` with ``b = 2 Re Ψ*Φ`` and ``c = |Φ|²``, so trials need no further transforms.
         """
-        parts = []
-        for index in self._chunks():
-            _, here = self._waves(self.object, index)
-            _, there = self._waves(direction, index)
-            a, measured = self._compare(squared_modulus(here).sum(1), index)
-            silent = measured == a
-            b = 2 * (here.conj() * there).real.sum(1)
-            c = squared_modulus(there).sum(1)
-            parts.append((a, b.masked_fill(silent, 0), c.masked_fill(silent, 0), measured))
         length = 0.0
-        for _ in range(8):
+        for _ in range(6):
             slope = curvature = 0.0
-            for a, b, c, measured in parts:
-                expected = a + length * (b + length * c)
+            for i, index in enumerate(self._chunks()):
+                here = self.waves[i] if self.kept else self._propagated(self.object, i, index)
+                change = there[i] if self.kept else self._propagated(direction, i, index)
+                expected, measured = self._compare(here, index)
+                b = 2 * (here.conj() * change).real.sum(1)
+                c = squared_modulus(change).sum(1)
                 rate = b + 2 * length * c
-                ratio = measured / expected
+                # silent pixels stay at ratio 1 for every length
+                along = expected + length * (b + length * c)
+                ratio = torch.where(measured == expected, 1.0, measured / along)
                 slope += float((rate * (1 - ratio)).sum())
-                # Fisher curvature: positive, and exact where the model fits
-                curvature += float((2 * c * (1 - ratio) + rate.square() * ratio / expected).sum().clamp_min(0))
-                curvature += 1e-300
-            change = -slope / curvature if curvature > 1e-200 else 0.0
-            length += change
-            if abs(change) <= 1e-6 * max(abs(length), 1e-30):
+                curvature += float((2 * c * (1 - ratio) + rate.square() * ratio / along).sum())
+            if curvature <= 0:
+                break
+            length -= slope / curvature
+            if abs(slope / curvature) <= 1e-2 * abs(length):  # exactness here does not pay
                 break
         return length
 

@@ -93,7 +93,8 @@ def intensity(
         if near_field:
             k = 2 * np.pi / 1.55e-10
             squared = (1.55e-10) ** 2 * ((fy / 1e-6) ** 2 + (fx / 1e-6) ** 2)
-            wave = np.fft.ifft2(np.fft.fft2(exit_wave) * np.exp(1j * k * 0.1 * (-squared / (1 + np.sqrt(1 - squared)))))
+            kernel = np.exp(1j * k * 0.1 * (-squared / (1 + np.sqrt(1 - squared))))
+            wave = np.fft.ifft2(np.fft.fft2(exit_wave) * kernel * ramp.conj())  # the detector does not move
         else:
             wave = np.fft.fftshift(np.fft.fft2(exit_wave, norm="ortho"))
         total += np.abs(wave) ** 2

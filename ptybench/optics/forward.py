@@ -1,7 +1,9 @@
 """The solvers' forward model on a torch device: patches, sub-pixel shifts, propagators and the modulus constraint.
 
 The model is ``I_k = Σ_m |D_z[P_m(r - s_k) · O_k]|²`` with the integer part of a position as a crop of the object and
-its fraction ``s_k`` as a Fourier shift of the probe. Every operator is unitary inside its band, so its adjoint is its
+its fraction ``s_k`` as a Fourier shift of the probe. Beam and detector stand still while the specimen moves, so in the
+near field the wave is shifted back by ``-s_k`` behind the propagator (a factor of its kernel); in the far field that
+shift is a phase, which no detector sees. Every operator is unitary inside its band, so its adjoint is its
 inverse. Far-field patterns are held with zero frequency at ``[0, 0]``, so that no iteration shifts anything.
 """
 
@@ -42,12 +44,12 @@ class FarField:
 
     ffts = 1
 
-    def forward(self, exit_wave: Tensor) -> Tensor:
-        """``Ψ = F ψ`` over the last two axes."""
+    def forward(self, exit_wave: Tensor, ramp: Tensor | None = None) -> Tensor:
+        """``Ψ = F ψ`` over the last two axes; the ramp of a shift needs no undoing."""
         wave: Tensor = torch.fft.fft2(exit_wave, norm="ortho")
         return wave
 
-    def backward(self, wave: Tensor) -> Tensor:
+    def backward(self, wave: Tensor, ramp: Tensor | None = None) -> Tensor:
         """``F⁻¹``, which is also the adjoint."""
         exit_wave: Tensor = torch.fft.ifft2(wave, norm="ortho")
         return exit_wave
@@ -81,14 +83,16 @@ class NearField:
             transfer_function(shape, pixel_m, wavelength_m, distance_m), dtype=dtype, device=device
         )
 
-    def forward(self, exit_wave: Tensor) -> Tensor:
-        """``F⁻¹ H F ψ`` over the last two axes."""
-        wave: Tensor = torch.fft.ifft2(torch.fft.fft2(exit_wave) * self.transfer)
+    def forward(self, exit_wave: Tensor, ramp: Tensor | None = None) -> Tensor:
+        """``F⁻¹ H R* F ψ`` over the last two axes, with the ramp ``R`` by which the beam was shifted."""
+        kernel = self.transfer if ramp is None else self.transfer * ramp.conj()
+        wave: Tensor = torch.fft.ifft2(torch.fft.fft2(exit_wave) * kernel)
         return wave
 
-    def backward(self, wave: Tensor) -> Tensor:
-        """The adjoint ``F⁻¹ H* F``, inside the band also the inverse."""
-        exit_wave: Tensor = torch.fft.ifft2(torch.fft.fft2(wave) * self.transfer.conj())
+    def backward(self, wave: Tensor, ramp: Tensor | None = None) -> Tensor:
+        """The adjoint ``F⁻¹ H* R F``, inside the band also the inverse."""
+        kernel = self.transfer.conj() if ramp is None else self.transfer.conj() * ramp
+        exit_wave: Tensor = torch.fft.ifft2(torch.fft.fft2(wave) * kernel)
         return exit_wave
 
 
@@ -176,15 +180,22 @@ class ForwardModel:
         assert self.ramps is not None
         return self.ramps[0][index] * self.ramps[1][index]
 
-    def forward(self, exit_wave: Tensor) -> Tensor:
-        """Propagate exit waves ``(..., h, w)`` to the detector."""
+    def forward(self, exit_wave: Tensor, index: int | slice) -> Tensor:
+        """Propagate to the detector: ``(M, h, w)`` of one position, or ``(B, M, h, w)`` of several."""
         self.ffts += self.propagator.ffts * math.prod(exit_wave.shape[:-2])
-        return self.propagator.forward(exit_wave)
+        return self.propagator.forward(exit_wave, self._undo(index))
 
-    def backward(self, wave: Tensor) -> Tensor:
+    def backward(self, wave: Tensor, index: int | slice) -> Tensor:
         """Adjoint of :meth:`forward`."""
         self.ffts += self.propagator.ffts * math.prod(wave.shape[:-2])
-        return self.propagator.backward(wave)
+        return self.propagator.backward(wave, self._undo(index))
+
+    def _undo(self, index: int | slice) -> Tensor | None:
+        """The ramp of a shift of the beam that the detector did not follow; none in the far field."""
+        if self.centred or self.ramps is None:
+            return None
+        ramp = self.ramp(index)
+        return ramp[:, None] if isinstance(index, slice) else ramp
 
     def modulus_change(self, exit_wave: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return ``ψ' − ψ`` of the modulus constraint on pattern ``k``, and its squared norm.
@@ -197,7 +208,7 @@ class ForwardModel:
             k: index of the pattern.
 
         """
-        wave = self.forward(exit_wave).add_(TINY)
+        wave = self.forward(exit_wave, k).add_(TINY)
         intensity = squared_modulus(wave)
         if len(wave) > 1:
             intensity = intensity.sum(dim=0)
@@ -206,7 +217,7 @@ class ForwardModel:
             factor.mul_(self.good)
         wave.mul_(factor)
         flat = wave.view(-1)
-        return self.backward(wave), torch.vdot(flat, flat).real
+        return self.backward(wave, k), torch.vdot(flat, flat).real
 
     def shifted_probes(self, probe: Tensor, index: slice) -> Tensor:
         """The probe ``(M, h, w)`` at the fractions of several positions, ``(B, M, h, w)``."""
