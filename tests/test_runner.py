@@ -263,6 +263,19 @@ def test_a_child_that_is_ended_takes_its_group_with_it(problem: Problem) -> None
     assert not _alive_in_group(group)
 
 
+def test_a_waiting_child_that_died_is_replaced() -> None:
+    with Nursery(threads=1) as nursery:
+        nursery.warm()
+        nursery.warm()
+        first = nursery._ready[0]
+        os.kill(first.pid, signal.SIGKILL)
+        while first.alive:
+            time.sleep(0.01)
+        with nursery.take() as second:
+            assert second.alive
+            assert second is not first
+
+
 @pytest.mark.parametrize(
     ("code", "starved", "status"),
     [(0, False, "error"), (3, True, "error"), (-9, False, "killed"), (-9, True, "oom"), (-15, True, "killed"),
@@ -487,6 +500,7 @@ def _gone(pids: list[int], within: float = 10.0) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_parent_leaves_no_child_and_no_half_file(tmp_path: Path) -> None:
     parent = _parent(tmp_path, "still", "hangs")
     assert parent.stdout is not None

@@ -14,7 +14,11 @@ from ptybench.runner.job import ESTIMATE_FILE, TRACEBACK_FILE, sentence
 from ptybench.runner.prepare import Problem
 from ptybench.runner.supervisor import Ended
 from ptybench.scoring import evaluate
+from ptybench.scoring.metrics import METRICS
 from ptybench.types import Estimate
+
+COSTLY_PIXELS = 4_000_000
+"""Detector pixels in all patterns from which a forward pass takes more than about a second."""
 
 _drawing = threading.Lock()  # matplotlib is not thread-safe
 
@@ -55,13 +59,20 @@ def load_estimate(path: Path) -> Estimate:
 
 
 def score_checkpoints(ended: Ended, problem: Problem) -> dict[int, Metrics]:
-    """Score the estimates that were kept on the way; one that cannot be scored is left out."""
+    """Score the estimates that were kept on the way; one that cannot be scored is left out.
+
+    Where a forward pass of all patterns takes seconds, the fit to the patterns used is left to the final estimate: the
+    data error of every epoch tells nearly the same.
+    """
     found: dict[int, Metrics] = {}
+    costly = problem.measurement.intensities.size > COSTLY_PIXELS
+    wanted = set(METRICS) - {"r_factor", "deviance_used"} if costly else None
     for epoch, path in ended.checkpoints.items():
         try:
             estimate = load_estimate(path)
             if is_finite(estimate):
-                found[epoch] = dict(evaluate(estimate, problem.truth, problem.measurement, problem.withheld).values)
+                scores = evaluate(estimate, problem.truth, problem.measurement, problem.withheld, metrics=wanted)
+                found[epoch] = dict(scores.values)
         except Exception:  # a solver that fails later may well have left nonsense here; its record says how it ended
             continue
     return found

@@ -19,7 +19,7 @@ from typing import Any
 
 from ptybench import registry
 from ptybench.errors import UsageError
-from ptybench.records import Record, Store, TracePoint
+from ptybench.records import Provenance, Record, Store, TracePoint
 from ptybench.runner.attempt import Attempt
 from ptybench.runner.cells import Plan, plan
 from ptybench.runner.finish import finish, load_estimate
@@ -224,7 +224,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _run_cell(plan: Plan, setting: _Setting, more: bool) -> RunResult:
@@ -233,8 +233,7 @@ def _run_cell(plan: Plan, setting: _Setting, more: bool) -> RunResult:
     origin = provenance(registry.plugin_paths())
     old = store.load(cell.place, cell.key)
     if old is not None and old.final and not setting.force:
-        now = (origin.code_hash, origin.plugins)
-        return RunResult(old, cached=True, stale=(old.provenance.code_hash, old.provenance.plugins) != now)
+        return RunResult(old, cached=True, stale=_is_stale(old.provenance, origin))
     attempt = Attempt(plan, origin, store.stage(cell.place))
     interrupted = None
     try:
@@ -255,9 +254,17 @@ def _run_cell(plan: Plan, setting: _Setting, more: bool) -> RunResult:
     return RunResult(record)
 
 
+def _is_stale(then: Provenance, now: Provenance) -> bool:
+    """True where ptybench or a plug-in that is loaded now was another when the record was made."""
+    changed = (now.plugins.get(name, sha) != sha for name, sha in then.plugins.items())
+    return then.code_hash != now.code_hash or any(changed)
+
+
 def _attempt(attempt: Attempt, setting: _Setting, more: bool) -> None:
     """Simulate, solve, score; whatever is raised becomes the record's status."""
     plan = attempt.plan
+    if setting.stop.is_set():
+        raise KeyboardInterrupt
     with setting.nursery.take() as child:
         if plan.device != "cpu":
             child.warm(plan.device)
@@ -284,8 +291,6 @@ def _attempt(attempt: Attempt, setting: _Setting, more: bool) -> None:
             setting.nursery.warm()
         setting.progress(_progress(plan, "scoring", ended.steps[-1] if ended.steps else TracePoint(epoch=0)))
         finish(attempt, ended, problem, halves, report=setting.report)
-    if setting.stop.is_set():
-        raise KeyboardInterrupt
 
 
 def _solve(child: Child, *, plan: Plan, setting: _Setting, truth: Any, measurement: Any, phase: str) -> Ended:

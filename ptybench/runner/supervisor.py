@@ -240,6 +240,11 @@ class Child:
             pass
         return None
 
+    @property
+    def alive(self) -> bool:
+        """False where the process has ended."""
+        return not self._exited()
+
     def _exited(self) -> bool:
         # the process is left as a zombie, so that neither its id nor its group's can be given to another before kill()
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
@@ -322,7 +327,12 @@ class Nursery:
     def take(self) -> Child:
         """Return the waiting child, or a new one."""
         with self._lock:
-            return self._ready.pop() if self._ready else Child(self.threads)
+            while self._ready:
+                child = self._ready.pop()
+                if child.alive:
+                    return child
+                child.close()  # the thread that started it has ended, and the kernel has ended it with that
+            return Child(self.threads)
 
     def close(self) -> None:
         """End the child that nobody took."""
