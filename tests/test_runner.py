@@ -459,7 +459,7 @@ def test_a_scorer_that_fails_leaves_a_record(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.usefixtures("_gently")
 def test_too_little_memory_is_wrong_use_and_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 10 * 2**20)
-    monkeypatch.setattr("ptybench.runner.run.prewarm", lambda: None)
+    monkeypatch.setattr("ptybench.runner.run.prewarmed", nullcontext)
     with pytest.raises(NotEnoughMemory, match="take a smaller tier"):
         run(task="low_overlap", method="still", task_overrides=SMALL, device="cpu", results=tmp_path)
     (record,) = Store(tmp_path).records()

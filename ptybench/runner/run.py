@@ -103,9 +103,12 @@ class _RefusedError(Exception):
 _early = Nursery()
 
 
-def prewarm() -> None:
-    """Start the first child process now, before plans are made; the next call of :func:`run_cells` takes it."""
-    _early.warm()
+@contextmanager
+def prewarmed() -> Iterator[None]:
+    """Start the first child process at once, so that it loads while the block makes plans for :func:`run_cells`."""
+    with _early:
+        _early.warm()
+        yield
 
 
 def run(
@@ -138,13 +141,15 @@ def run(
         >>> record = ptybench.run(task="low_dose", method="epie", seed=0, epochs=2)  # doctest: +SKIP
 
     """
-    prewarm()
-    try:
-        settled = plan(method=method, **cell)
-    except BaseException:
-        _early.close()
-        raise
-    (result,) = run_cells([settled], results=results, force=force, timeout=timeout, report=report, progress=progress)
+    with prewarmed():
+        (result,) = run_cells(
+            [plan(method=method, **cell)],
+            results=results,
+            force=force,
+            timeout=timeout,
+            report=report,
+            progress=progress,
+        )
     if result.refused is not None:
         raise result.refused
     return result.record
