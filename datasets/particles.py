@@ -18,8 +18,6 @@ Length = Annotated[float, Field(gt=0)]
 
 CELL_DIAMETERS = 4
 """Side of the square cells in which spheres are drawn, in largest diameters."""
-RANGE_DIAMETERS = 1.5
-"""Thickness that the data ranges span, in largest diameters: some spheres lie over each other."""
 
 
 class Particles(Specimen):
@@ -75,7 +73,8 @@ class Particles(Specimen):
     def ranges(self, wavelength_m: float) -> tuple[float, float]:
         """Return the data ranges of amplitude and phase; see :meth:`Specimen.ranges`."""
         delta, beta = delta_beta(self.material, self.density_g_cm3, wavelength_m)
-        thickest = 2 * np.pi / wavelength_m * RANGE_DIAMETERS * self.diameter_m[1]
+        # the more spheres, the more of them lie over each other; fewer than one pixel in a hundred is thicker
+        thickest = 2 * np.pi / wavelength_m * (1 + 1.25 * self.coverage) * self.diameter_m[1]
         return float(1 - np.exp(-beta * thickest)), float(delta * thickest)
 
     def spheres(
@@ -103,7 +102,7 @@ class Particles(Specimen):
                 # seeds must not be negative: even numbers to the right of the origin, odd ones to the left
                 own = np.random.default_rng([plane, *(2 * c if c >= 0 else -2 * c - 1 for c in (cy, cx))])
                 count = own.poisson(self.coverage * cell**2 / self._mean_disc_m2())
-                centres.append((own.random((count, 2)) + (cy, cx)) * cell)
+                centres.append((own.random((count, 2)) + np.array([cy, cx])) * cell)
                 diameters.append(low * (high / low) ** own.random(count))
         return np.concatenate(centres), np.concatenate(diameters)
 

@@ -94,7 +94,7 @@ def view(
     """
     from scipy.ndimage import gaussian_filter, map_coordinates
 
-    turned = np.rot90(picture, rng.integers(4))
+    turned = np.rot90(picture, int(rng.integers(4)))
     turned = turned[:, ::-1] if rng.random() < 0.5 else turned
     scale = zoom[0] * (zoom[1] / zoom[0]) ** rng.random()
     # in the middle half, so that mirror images stay at the margins
