@@ -1,0 +1,77 @@
+"""``ptybench leaderboard``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from ptybench.cli.options import Domain, Json, Settings, Tier, parse_settings
+from ptybench.cli.output import Output
+from ptybench.errors import InvalidData, InvalidOption, UnknownName
+
+if TYPE_CHECKING:
+    from ptybench.leaderboard.aggregate import Board
+    from ptybench.records import Record
+
+DEFAULT_RESULTS = Path("runs")
+
+
+def leaderboard(
+    *,
+    task: Annotated[str, Parameter("--task", help="Name of a task or dataset, or FILE.toml.")],
+    format: Annotated[
+        Literal["md", "csv", "json", "latex", "text"], Parameter("--format", help="How the table is written.")
+    ] = "md",
+    metric: Annotated[str | None, Parameter("--metric", help="What is ranked; the task's primary metric.")] = None,
+    domain: Domain = "dev",
+    tier: Tier = "small",
+    set_: Settings = None,
+    results: Annotated[
+        Path | None, Parameter("--results", help="Folder of records; the published ones and ./runs unless given.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Rank the methods on one point of a task, from the records of their runs."""
+    out = Output(json)
+    with out.reserved():
+        from ptybench.leaderboard.tables import document, render
+
+        board = _board(task, domain, tier, parse_settings(set_), metric, list(_records(results)))
+        if json:
+            out.document("leaderboard", document(board))
+        else:
+            out.text(render(board, format).rstrip("\n"))
+
+
+def _records(results: Path | None) -> Iterator[Record]:
+    from ptybench.records import Store
+
+    if results is None:
+        yield from Store.published().records()
+        results = DEFAULT_RESULTS
+    elif not results.is_dir():
+        raise InvalidData(f"there is no results folder {results}: give the --results of `ptybench run`")
+    yield from Store(results).records()
+
+
+def _board(
+    name: str, domain: str, tier: Tier, settings: dict[str, Any], metric: str | None, records: list[Record]
+) -> Board:
+    from ptybench.cli.settings import sort_settings
+    from ptybench.leaderboard.aggregate import aggregate
+    from ptybench.registry import load_task
+
+    try:
+        task = load_task(name, tier)
+    except UnknownName:
+        # a real measurement, or the task of somebody else's plug-in, that there are records of
+        if not any(record.problem == name for record in records):
+            raise
+        if settings:
+            raise InvalidOption(f"--set: {name} is no task here, so there is no field to set") from None
+        return aggregate(records, name, tier, domain, metric=metric)
+    overrides = sort_settings(settings, task, None).task
+    return aggregate(records, load_task(name, tier, overrides), domain=domain, metric=metric)
