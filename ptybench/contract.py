@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ptybench.solver import Limit, Outcome, Solver, Step, solve
 from ptybench.types import Estimate, Measurement, Truth
 
 EPOCHS = 10
+PROBLEM: dict[str, Any] = {"photons": 1e6, "scan.field_of_view_px": [36, 36]}
 Verdict = Literal["passed", "failed", "skipped"]
 
 
@@ -73,7 +74,7 @@ def check_method(target: str) -> list[CheckResult]:
 
     """
     name = _method_name(target)
-    measurement, truth = simulate("low_dose", 0, photons=1e6, **{"scan.field_of_view_px": [36, 36]})
+    measurement, truth = simulate("low_dose", 0, **PROBLEM)
     subject = Subject(resolve_method(name), load_method(name), measurement, truth)
     return [_verdict(check, subject) for check in CHECKS]
 

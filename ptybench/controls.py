@@ -146,8 +146,11 @@ class Oracle(Solver):
     def _propagated(self, canvas: Tensor, i: int, index: slice) -> Tensor:
         return self.model.forward(self._probes(i, index) * self.model.patches(canvas, index)[:, None], index)
 
-    def _compare(self, waves: Tensor, index: slice) -> tuple[Tensor, Tensor]:
-        """Expected and measured photons of some patterns; bad and saturated pixels agree, so they say nothing."""
+    def _compare(self, waves: Tensor, index: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Expected and measured photons of some patterns, and which pixels are silent (bad or saturated).
+
+        Silent pixels are measured as expected, so that they pull nowhere.
+        """
         expected = squared_modulus(waves).sum(1) + (self.background + 1e-9)
         measured = self.model.amplitudes[index].square()
         silent = torch.zeros_like(measured, dtype=torch.bool)
@@ -156,7 +159,7 @@ class Oracle(Solver):
         saturation = self.measurement.noise.saturation_photons
         if saturation is not None:
             silent |= measured >= saturation * (1 - 1e-6)
-        return expected, torch.where(silent, expected, measured)
+        return expected, torch.where(silent, expected, measured), silent
 
     def _gradient(self) -> tuple[float, Tensor, float]:
         """``L``, its gradient with respect to ``O*``, and the amplitude error."""
@@ -164,8 +167,8 @@ class Oracle(Solver):
         loss = error = 0.0
         for i, index in enumerate(self._chunks()):
             waves = self.waves[i] if self.kept else self._propagated(self.object, i, index)
-            expected, measured = self._compare(waves, index)
-            loss += float((expected - torch.xlogy(measured, expected)).sum())
+            expected, measured, silent = self._compare(waves, index)
+            loss += float((expected - torch.xlogy(measured, expected)).masked_fill_(silent, 0).sum())
             error += float((measured.sqrt() - expected.sqrt()).square().sum())
             back = self.model.backward(waves * (1 - measured / expected)[:, None], index)
             self.model.overlap_add((self._probes(i, index).conj() * back).sum(1), gradient, index)
@@ -178,23 +181,24 @@ class Oracle(Solver):
         """
         length = 0.0
         for _ in range(6):
-            slope = curvature = 0.0
+            slope = curvature = fisher = 0.0
             for i, index in enumerate(self._chunks()):
                 here = self.waves[i] if self.kept else self._propagated(self.object, i, index)
                 change = there[i] if self.kept else self._propagated(direction, i, index)
-                expected, measured = self._compare(here, index)
+                expected, measured, silent = self._compare(here, index)
                 b = 2 * (here.conj() * change).real.sum(1)
                 c = squared_modulus(change).sum(1)
                 rate = b + 2 * length * c
-                # silent pixels stay at ratio 1 for every length
                 along = expected + length * (b + length * c)
-                ratio = torch.where(measured == expected, 1.0, measured / along)
+                ratio = (measured / along).masked_fill_(silent, 1)
+                bend = 2 * c * (1 - ratio) + rate.square() * ratio / along
                 slope += float((rate * (1 - ratio)).sum())
-                curvature += float((2 * c * (1 - ratio) + rate.square() * ratio / along).sum())
-            if curvature <= 0:
-                break
-            length -= slope / curvature
-            if abs(slope / curvature) <= 1e-2 * abs(length):  # exactness here does not pay
+                curvature += float(bend.masked_fill_(silent, 0).sum())
+                fisher += float((rate.square() / along).masked_fill_(silent, 0).sum())
+            # far from the minimum the likelihood may bend down; the expected curvature never does
+            step = -slope / max(curvature, 0.1 * fisher, 1e-300)
+            length += step
+            if abs(step) <= 1e-2 * abs(length):  # exactness here does not pay
                 break
         return length
 
