@@ -94,7 +94,12 @@ def hdf5_file(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for damage, by where it lies
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        UnicodeDecodeError,
+    ) as error:  # what h5py raises for damage, by where it lies
         detail = " ".join(str(error).split())
         raise InvalidData(f"{path} is truncated or damaged, fetch or export it again ({detail})") from None
 
@@ -109,7 +114,7 @@ def dataset_keys(file: h5py.Group, limit: int = 24) -> str:
 
     try:
         file.visititems(visit)
-    except (KeyError, OSError, RuntimeError):
+    except (KeyError, OSError, RuntimeError, UnicodeDecodeError):
         found.append("(some cannot be read)")
     more = f" and {len(found) - limit} more" if len(found) > limit else ""
     return ", ".join(found[:limit]) + more if found else "no dataset"

@@ -96,16 +96,17 @@ def read_estimate(group: h5py.Group) -> Estimate:
     return Estimate(**arrays, pixel_size_m=_pair(group, "pixel_size_m"), distance_m=_number(group, "distance_m", None))
 
 
-def load_reconstruction(path: Path) -> Estimate:
+def load_reconstruction(path: Path, window: tuple[int, int] | None = None) -> Estimate:
     """Read a reconstruction that any software may have written.
 
     Args:
-        path: an HDF5 file with ``object (H, W)`` complex, ``positions_px (K, 2)`` and, if it likes, ``probe (M, h, w)``
-            (two dimensions are one mode) and the attributes ``pixel_size_m`` (one number or ``(dy, dx)``) and
+        path: an HDF5 file with ``object (H, W)`` complex, ``positions_px (K, 2)``, ``probe (M, h, w)`` (two dimensions
+            are one mode) and, where known, the attributes ``pixel_size_m`` (one number or ``(dy, dx)``) and
             ``distance_m``. Leading axes of length 1 are dropped.
+        window: ``(h, w)`` of the patterns, with which a file may have no probe; without it there has to be one.
 
     Returns:
-        The estimate; its probe has the shape ``(0, 0, 0)`` where the file has none.
+        The estimate; its probe is ``(0, h, w)``, no mode, where the file has none.
 
     Raises:
         InvalidData: where something is missing, of the wrong shape or type, or not finite.
@@ -115,6 +116,7 @@ def load_reconstruction(path: Path) -> Estimate:
         >>> path = Path(tempfile.mkdtemp()) / "reconstruction.h5"
         >>> with h5py.File(path, "w") as file:
         ...     file["object"] = np.ones((32, 32), np.complex64)
+        ...     file["probe"] = np.ones((16, 16), np.complex64)
         ...     file["positions_px"] = np.array([[0.0, 0.0], [8.0, 4.5]])
         >>> load_reconstruction(path).object.shape
         (32, 32)
@@ -123,9 +125,9 @@ def load_reconstruction(path: Path) -> Estimate:
     with hdf5_file(path) as file:
         object = _complex(_squeezed(_required(file, "object"), 2), f"object of {path}")
         positions = _required(file, "positions_px")
-        probe: ComplexArray = np.zeros((0, 0, 0), np.complex64)
-        if "probe" in file:
-            raw = read_array(file, "probe", "a reconstruction")
+        probe: ComplexArray = np.zeros((0, *(window or (0, 0))), np.complex64)
+        if window is None or "probe" in file:
+            raw = _required(file, "probe")
             probe = _complex(_squeezed(raw, 3 if raw.ndim > 2 else 2), f"probe of {path}")
             probe = probe[None] if probe.ndim == 2 else probe
         pixel, distance = _pair(file, "pixel_size_m"), _number(file, "distance_m", None)
@@ -146,8 +148,8 @@ def load_reconstruction(path: Path) -> Estimate:
 def _required(file: h5py.File, name: str) -> NDArray[Any]:
     if name not in file:
         raise InvalidData(
-            f"{file.filename} has no dataset {name!r}: a reconstruction has object (H, W), positions_px (K, 2) and, "
-            f"if it likes, probe (M, h, w), this file has {', '.join(file) or 'nothing'}"
+            f"{file.filename} has no dataset {name!r}: a reconstruction has object (H, W), probe (M, h, w) and "
+            f"positions_px (K, 2), this file has {', '.join(file) or 'nothing'}"
         )
     return read_array(file, name, "a reconstruction")
 

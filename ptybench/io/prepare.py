@@ -15,13 +15,14 @@ from scipy.spatial import cKDTree
 from ptybench.errors import InvalidData
 from ptybench.io.files import require_memory
 from ptybench.io.frames import Window, middle, turn_frames, turn_positions, widest
-from ptybench.io.raw import Frames, Pair, Raw, pair
+from ptybench.io.raw import Frames, Geometry, Pair, Raw, pair
 from ptybench.io.start import first_probe
 from ptybench.optics.waves import far_field
 from ptybench.types import BoolArray, ComplexArray, Estimate, FloatArray, Measurement, Noise
 
-CANVAS_LIMIT_PX = 20_000
+CANVAS_LIMIT_PX = 50_000
 CHUNK_BYTES = 2**26
+ABSURD = 1e15  # metres or pixels; what is larger overflows sooner or later
 
 
 def prepare(raw: Raw, turns: tuple[str, ...] = (), crop: int | None = None, bin: int | None = None) -> Measurement:
@@ -43,47 +44,69 @@ def prepare(raw: Raw, turns: tuple[str, ...] = (), crop: int | None = None, bin:
 
     """
     _check_shapes(raw)
-    geometry = raw.geometry
-    stored = (raw.patterns.shape[1], raw.patterns.shape[2])
-    sampling, pitch = geometry.sampling(stored), pair(geometry.pitch_m)
-    if turns.count("transpose") % 2:
-        stored, sampling, pitch = stored[::-1], _swapped(sampling), _swapped(pitch)
-    cut = _Cut(raw, turns, crop, bin)
+    cut, geometry = _Cut(raw, turns, crop, bin), raw.geometry
     bad_pixels, intensities = cut.bad_pixels(), cut.intensities()
-    scale, pixel = _position_scale(raw, sampling, stored, cut.window)
-    positions = turn_positions(np.asarray(raw.positions, np.float64), turns) * scale
-    check_scan(positions, cut.window.shape)
-    if raw.canvas is not None and not turns and crop is None and bin is None:
-        canvas = raw.canvas
-    else:
-        positions, canvas = on_canvas(positions, cut.window.shape, raw.position_error_px)
-    if geometry.near_field and None in (geometry.wavelength, geometry.distance_m, pixel):
+    if bad_pixels.all():
+        raise InvalidData("all detector pixels are marked as bad: there is nothing to reconstruct from")
+    if not intensities.any():
+        raise InvalidData("the patterns hold no photons at all: check their key, and whether good is marked as bad")
+    positions, canvas, pixel = _placed(raw, cut)
+    wavelength, distance = geometry.wavelength, geometry.effective_distance_m
+    if geometry.near_field and None in (wavelength, distance, pixel):
         raise InvalidData("near-field data need wavelength_m, distance_m and pitch_m: give them in --geometry")
     probe = first_probe(
-        intensities, bad_pixels, positions, raw.start, cut.probe(), geometry.near_field,
-        pixel, geometry.wavelength, geometry.effective_distance_m,
-    )  # fmt: skip
-    flat = raw.initial_object is None or raw.initial_object.shape != canvas
-    start_object = np.ones(canvas, np.complex64) if flat else raw.initial_object
-    distance = geometry.effective_distance_m
-    b = cut.window.bin
+        intensities, bad_pixels, positions, raw.start, cut.probe(), geometry.near_field, pixel, wavelength, distance
+    )
+    obj = raw.initial_object
+    if obj is None or obj.shape != canvas:
+        obj = np.ones(canvas, np.complex64)
     return Measurement(
         intensities,
         bad_pixels,
         positions,
-        Estimate(start_object, probe, positions, pixel, distance),  # type: ignore[arg-type]
+        Estimate(obj, probe, positions, pixel, distance),
         propagation=geometry.propagation or "far_field",
-        wavelength_m=geometry.wavelength,
+        wavelength_m=wavelength,
         distance_m=distance,
         pixel_size_m=pixel,
-        pitch_m=pitch[0] * b if pitch is not None and math.isclose(*pitch, rel_tol=1e-6) else None,
+        pitch_m=_pitch(geometry, cut.window.bin),
         source_distance_m=geometry.source_distance_m if geometry.near_field else None,
         known_probe=raw.known_probe,
         position_error_px=raw.position_error_px,
-        noise=Noise(
-            raw.noise.background_photons * b**2, raw.noise.read_noise_photons * b, raw.noise.saturation_photons
-        ),
+        noise=_binned(raw.noise, cut.window.bin),
     )
+
+
+def _pitch(geometry: Geometry, bin: int) -> float | None:
+    """The pitch of the bins; ``None`` where it is not the same along both axes."""
+    pitch = pair(geometry.pitch_m)
+    return pitch[0] * bin if pitch is not None and math.isclose(*pitch, rel_tol=1e-6) else None
+
+
+def _binned(noise: Noise, bin: int) -> Noise:
+    """Statistics of ``bin²`` pixels summed; where one of them saturates is no longer a value of the sum."""
+    saturation = noise.saturation_photons if bin == 1 else None
+    return Noise(noise.background_photons * bin**2, noise.read_noise_photons * bin, saturation)
+
+
+def _placed(raw: Raw, cut: _Cut) -> tuple[NDArray[np.float64], tuple[int, int], Pair | None]:
+    """Positions on a canvas, its ``(H, W)``, and the object pixel in metres where known.
+
+    Raises:
+        InvalidData: where positions make no sense in pixels.
+        NotEnoughMemory: where the canvas does not fit.
+
+    """
+    scale, pixel = _position_scale(raw, cut)
+    # to 1e-9 px, so that metres give back whole numbers where there were whole numbers
+    positions = np.round(turn_positions(np.asarray(raw.positions, np.float64), cut.turns) * scale, 9)
+    check_scan(positions, cut.window.shape)
+    if raw.canvas is not None and cut.untouched:
+        canvas = raw.canvas
+    else:
+        positions, canvas = on_canvas(positions, cut.window.shape, raw.position_error_px)
+    require_memory(8 * canvas[0] * canvas[1], f"an object of {canvas[0]} × {canvas[1]} px")
+    return positions, canvas, pixel
 
 
 def _swapped(two: Pair | None) -> Pair | None:
@@ -105,18 +128,20 @@ def _check_shapes(raw: Raw) -> None:
             f"expected one position for each of the {shape[0]} patterns, got {len(raw.positions)}: check the keys and "
             "axes in --geometry"
         )
-    if not np.isfinite(raw.positions).all():
-        raise InvalidData("the positions hold NaN or infinite values: leave those patterns out of the file")
+    if not (np.abs(raw.positions) < ABSURD).all():
+        raise InvalidData("some positions are NaN or beyond all reason: leave those patterns out of the file")
     for name, image in (("bad pixels", raw.bad_pixels), ("a probe", raw.probe)):
         if image is not None and image.shape[-2:] != shape[1:]:
             raise InvalidData(f"expected {name} of the patterns' shape {tuple(shape[1:])}, got {image.shape}")
 
 
-def _position_scale(
-    raw: Raw, sampling: Pair | None, stored: tuple[int, int], window: Window
-) -> tuple[FloatArray, Pair | None]:
+def _position_scale(raw: Raw, cut: _Cut) -> tuple[FloatArray, Pair | None]:
     """Final object pixels per unit of the positions, and the final object pixel in metres where known."""
-    n, b, near = np.array(window.shape), window.bin, raw.geometry.near_field
+    stored = (raw.patterns.shape[1], raw.patterns.shape[2])
+    sampling = raw.geometry.sampling(stored)
+    if cut.turns.count("transpose") % 2:
+        stored, sampling = stored[::-1], _swapped(sampling)
+    n, b, near = np.array(cut.window.shape), cut.window.bin, raw.geometry.near_field
     pixel = None
     if sampling is not None:
         y, x = np.array(sampling) * b if near else 1 / (n * np.array(sampling) * b)
@@ -138,6 +163,7 @@ class _Cut:
         self.raw, self.turns, self.near = raw, turns, raw.geometry.near_field
         self.full = self.turned(np.zeros(raw.patterns.shape[1:], np.bool_)).shape
         self.window = Window.about_zero((self.full[0], self.full[1]), crop, bin)
+        self.untouched = not turns and crop is None and bin is None
 
     def turned(self, frames: Frames) -> Frames:
         """Frames with zero frequency in the middle, after the turns."""
@@ -164,10 +190,10 @@ class _Cut:
         stored_bad = np.zeros((h, w), np.bool_) if self.raw.bad_pixels is None else self.raw.bad_pixels
         photons = np.empty((count, *self.window.shape), np.float32)
         step = max(1, CHUNK_BYTES // (8 * h * w))
-        for start in range(0, count, step):
-            frames = np.asarray(self.raw.patterns[start : start + step])
-            frames = self._photons(frames, stored_bad)
-            photons[start : start + step] = self.window.blocks(self.turned(frames)).sum(axis=(-3, -1))
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is found as infinite
+            for start in range(0, count, step):
+                frames = self._photons(np.asarray(self.raw.patterns[start : start + step]), stored_bad)
+                photons[start : start + step] = self.window.blocks(self.turned(frames)).sum(axis=(-3, -1))
         return photons
 
     def _photons(self, frames: Frames, bad: BoolArray) -> Frames:
