@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ptybench.errors import InvalidData, NotEnoughMemory
 
 GIBI = 2**30
+DAMAGE = (OSError, RuntimeError, KeyError, UnicodeDecodeError)  # how h5py reports a damaged file, by place
 
 
 def sha256_file(path: Path) -> str:
@@ -94,12 +95,7 @@ def hdf5_file(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (
-        OSError,
-        RuntimeError,
-        KeyError,
-        UnicodeDecodeError,
-    ) as error:  # what h5py raises for damage, by where it lies
+    except DAMAGE as error:
         detail = " ".join(str(error).split())
         raise InvalidData(f"{path} is truncated or damaged, fetch or export it again ({detail})") from None
 
@@ -114,7 +110,7 @@ def dataset_keys(file: h5py.Group, limit: int = 24) -> str:
 
     try:
         file.visititems(visit)
-    except (KeyError, OSError, RuntimeError, UnicodeDecodeError):
+    except DAMAGE:
         found.append("(some cannot be read)")
     more = f" and {len(found) - limit} more" if len(found) > limit else ""
     return ", ".join(found[:limit]) + more if found else "no dataset"
