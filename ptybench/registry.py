@@ -2,8 +2,8 @@
 
 Nothing here imports an algorithm before it is asked for; listings read the sources instead, so that they are fast.
 A method is found by its class attribute ``name`` in a module of ``ptybench.baselines``, in the entry-point group
-``ptybench.methods`` or in a file given with ``--plugin``; a task by a TOML file in ``ptybench.tasks``, the entry-point
-group ``ptybench.tasks`` (a module or package resource folder of TOML files) or by the path of its own file.
+``ptybench.methods`` or in a file given with ``--plugin``; a task by a TOML file in ``ptybench.tasks``, in a package of
+the entry-point group ``ptybench.tasks``, named by a plug-in's ``TASKS = ["mine.toml"]``, or given by its path.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class ResolvedMethod:
 
 
 _plugins: dict[str, Path] = {}  # method name → plug-in file
+_task_plugins: dict[str, Path] = {}  # task name → TOML file
 
 
 # --- methods ---------------------------------------------------------------------------------------------------------
@@ -140,32 +141,48 @@ def method_options(name: str) -> type[SolverOptions]:
 
 
 def add_plugin(path: Path) -> list[str]:
-    """Make the methods of a Python file known; return their names.
+    """Make the methods and tasks of a Python file, or the task of a TOML file, known; return their names.
 
     Raises:
-        InvalidData: where the file is missing, no Python, or holds no method.
+        InvalidData: where the file is missing, no Python or TOML, or holds neither method nor task.
         DuplicateName: where a name is taken.
 
     """
     path = Path(path).resolve()
+    if path.suffix == ".toml":
+        return [_add_task(path)]
     try:
-        declared = _declared(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        declared, tasks = _declared(text), _declared_tasks(text)
     except OSError as error:
         raise InvalidData(f"cannot read the plug-in {path}: {error.strerror}") from None
     except (SyntaxError, UnicodeDecodeError) as error:
         raise InvalidData(f"the plug-in {path} is not Python: {error}") from None
     names = [name for name, _ in declared]
-    if not names:
-        raise InvalidData(f'the plug-in {path} holds no method: expected a Solver subclass with a `name = "…"`')
+    if not names and not tasks:
+        raise InvalidData(
+            f'the plug-in {path} holds no method: expected a Solver subclass with a `name = "…"`, or `TASKS = ["…"]`'
+        )
     for name in names:
         if _plugins.get(name) == path:
             continue
         _refuse_duplicate("method", name, {listed.name: listed for listed in list_methods()})
         if names.count(name) > 1:
             raise DuplicateName(f"the plug-in {path} declares the method {name!r} twice")
+    added = [_add_task(path.parent / task) for task in tasks]
     for name in names:
         _plugins[name] = path
-    return names
+    return names + added
+
+
+def _add_task(path: Path) -> str:
+    from ptybench.task import load_task_file
+
+    name = load_task_file(path).name
+    if _task_plugins.get(name) != path:
+        _refuse_duplicate("task", name, {listed.name: listed for listed in list_tasks()})
+        _task_plugins[name] = path
+    return name
 
 
 def plugin_paths() -> list[Path]:
@@ -211,6 +228,14 @@ def _declared(text: str) -> list[tuple[str, str]]:
     return found
 
 
+def _declared_tasks(text: str) -> list[str]:
+    """The strings of a literal ``TASKS = […]``, without running anything."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "TASKS" for t in node.targets):
+            return [str(name) for name in ast.literal_eval(node.value)]
+    return []
+
+
 @cache
 def _load_file(path: Path) -> Any:
     name = f"ptybench_plugin_{path.stem}"
@@ -247,6 +272,8 @@ def _task_files() -> Iterator[tuple[str, str, Any]]:
         for item in sorted(folder.iterdir(), key=lambda item: item.name):
             if item.name.endswith(".toml"):
                 yield item.name.removesuffix(".toml"), origin, item
+    for name, path in _task_plugins.items():
+        yield name, str(path.parent), path
 
 
 def list_tasks() -> list[Listed]:

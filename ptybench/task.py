@@ -224,7 +224,7 @@ def field_paths(task: Task) -> list[str]:
 
     walk(task, "")
     fixed = {"name", "version", "title", "asks", "source", "tier"}
-    return [path for path in paths if path not in fixed and not path.startswith("ladder") and not path.endswith("kind")]
+    return [path for path in paths if path not in fixed and not path.startswith("ladder")]
 
 
 def resolve_path(task: Task, key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,11 @@ class Nothing(Solver):
 
 @pytest.fixture(autouse=True)
 def _no_plugins_stay() -> Iterator[None]:
-    before = dict(registry._plugins)
+    kept = [(names, dict(names)) for names in (registry._plugins, registry._task_plugins)]
     yield
-    registry._plugins.clear()
-    registry._plugins.update(before)
+    for names, before in kept:
+        names.clear()
+        names.update(before)
 
 
 def write(folder: Path, name: str, file: str = "mine.py") -> Path:
@@ -84,6 +86,19 @@ def test_bad_plugins_say_what_is_wrong(tmp_path: Path, text: str, message: str) 
 
     with pytest.raises(InvalidData, match=message):
         load()
+
+
+def test_plugins_bring_tasks(tmp_path: Path) -> None:
+    text = (resources.files("ptybench.tasks") / "low_dose.toml").read_text().replace('"low_dose"', '"my_dose"')
+    (tmp_path / "dose.toml").write_text(text)
+    (tmp_path / "mine.py").write_text('TASKS = ["dose.toml"]\n' + PLUGIN.replace("NAME", "nothing"))
+    assert registry.add_plugin(tmp_path / "mine.py") == ["nothing", "my_dose"]
+    assert registry.load_task("my_dose").dose == registry.load_task("low_dose").dose
+    assert "my_dose" in registry.task_names()
+    assert registry.add_plugin(tmp_path / "dose.toml") == ["my_dose"]
+    (tmp_path / "again.toml").write_text(text)
+    with pytest.raises(DuplicateName, match="'my_dose' is already defined"):
+        registry.add_plugin(tmp_path / "again.toml")
 
 
 def test_missing_plugin(tmp_path: Path) -> None:

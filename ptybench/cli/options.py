@@ -19,7 +19,11 @@ Json = Annotated[
 ]
 Plugins = Annotated[
     list[Path] | None,
-    Parameter("--plugin", negative="", help="A Python file with methods to register first; repeatable."),
+    Parameter(
+        "--plugin",
+        negative="",
+        help="A Python file with methods or tasks, or the TOML file of a task, to register first; repeatable.",
+    ),
 ]
 Domain = Annotated[DomainName, Parameter("--domain", help="Seed domain: tune on dev, publish on release.")]
 Tier = Annotated[TierName, Parameter("--tier", help="Size of the problem.")]
@@ -93,6 +97,8 @@ def parse_duration(text: str) -> float:
 def parse_setting(text: str) -> tuple[str, Any]:
     """Return key and value of ``KEY=VALUE``; the value is read as TOML, or is a string where it is no TOML.
 
+    ``none``, which TOML does not have, unsets an optional field.
+
     Example:
         >>> parse_setting("scan.overlap=0.25"), parse_setting("scan.kind=fermat")
         (('scan.overlap', 0.25), ('scan.kind', 'fermat'))
@@ -105,6 +111,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     key, value = key.strip(), value.strip()
     if not equals or not key:
         raise InvalidOption(f"--set: expected KEY=VALUE, got {text!r}")
+    if value == "none":
+        return key, None
     try:
         document = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
