@@ -184,7 +184,7 @@ def aggregate(
     cell = [r for r in records if r.problem == name and (r.task is None or (r.tier, r.domain) == (tier, domain))]
     left_out: Counter[str] = Counter()
     version = standard.version if standard else max((r.task_version or 0 for r in cell), default=0)
-    chosen = _keep(cell, [(r.task_version or version) == version for r in cell], "other task version", left_out)
+    chosen = _keep(cell, [r.task_version in (version, None) for r in cell], "other task version", left_out)
     if point is None:
         point = standard.point if standard else most_common([r.point for r in chosen])
     points = sorted({r.point for r in chosen if r.point is not None})
@@ -387,12 +387,18 @@ def _notes(board: Board, scale: Scale) -> list[str]:
             "= cannot be told from the leader: the 95 % interval of the paired difference includes 0, or there are "
             f"fewer than {FEWEST_PAIRS} common seeds."
         )
-    if not scale.start or not scale.end:
-        notes.append("Rescaled scores need runs of initial_guess and oracle on the same seeds.")
-    elif all(v is None for row in board.controls for v in row.rescaled.values()):
-        notes.append("No rescaled scores: oracle and initial guess differ by less than their spread over the seeds.")
+    if board.tier is not None:  # a real measurement has no controls
+        notes += _scale_notes(board, scale)
     if board.inverse_crime:
         notes.append("Inverse crime: the data were simulated with the solvers' own formula.")
     for reason, count in sorted(board.left_out.items()):
         notes.append(f"{count} record{'s' * (count != 1)} left out: {reason}.")
     return notes
+
+
+def _scale_notes(board: Board, scale: Scale) -> list[str]:
+    if not scale.start or not scale.end:
+        return ["Rescaled scores need runs of initial_guess and oracle on the same seeds."]
+    if all(value is None for row in board.controls for value in row.rescaled.values()):
+        return ["No rescaled scores: oracle and initial guess differ by less than their spread over the seeds."]
+    return []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptybench.errors import PtybenchError
+from ptybench.leaderboard.scale import CONTROLS
 from ptybench.records import Record, canonical_json
 from ptybench.runner.summary import brief, changed
 from ptybench.task import TIERS, Task
@@ -114,7 +115,7 @@ def variant_labels(
         for variant in family:
             notes = [f"{k}={brief(v)}" for k, v in changed(json.loads(variant.options), standard).items()]
             given, seconds = variant.budget
-            if given != usual_budget:
+            if given != usual_budget and method not in CONTROLS:  # they do not stop for a budget
                 notes.append(f"epochs={given or 'any'}")
             if seconds is not None:
                 notes.append(f"seconds={seconds:g}")

@@ -92,7 +92,7 @@ def picture(
     limits: Range,
     cmap: str,
     unit: str = "",
-    bar: bool = True,
+    pixel: tuple[float, float] | None = None,
 ) -> None:
     """Draw a real picture with its colour bar; what is outside ``scored`` or not finite is pale grey.
 
@@ -103,7 +103,7 @@ def picture(
         limits: colour limits.
         cmap: colour map; a cyclic range takes ``twilight`` instead.
         unit: unit beside the colour bar.
-        bar: whether to draw a colour bar.
+        pixel: pixel size ``(dy, dx)``; ``None`` draws square pixels.
 
     """
     shown = np.ma.masked_array(values, ~scored | ~np.isfinite(values))
@@ -117,8 +117,9 @@ def picture(
     bare(ax)
     if shown.mask.all():
         ax.text(0.5, 0.5, "not finite", transform=ax.transAxes, ha="center", color=RED, fontsize=TITLE_PT)
-    if bar:
-        colour_bar(ax, image, unit)
+    if pixel is not None:
+        ax.set_aspect(pixel[0] / pixel[1])
+    colour_bar(ax, image, unit)
 
 
 def bare(ax: Axes) -> None:
@@ -190,7 +191,7 @@ def correlation(ax: Axes, curves: Sequence[Curve], thresholds: Sequence[Curve]) 
     ax.set_xlim(0, 1)
     ax.set_ylim(max(-1.05, min(-0.05, 1.1 * lowest)), 1.05)
     ax.set_xlabel("spatial frequency / Nyquist")
-    ax.legend(loc="upper right", fontsize=TEXT_PT - 0.5, frameon=True, framealpha=0.85, edgecolor="none")
+    ax.legend(loc="best", fontsize=TEXT_PT - 0.5, frameon=True, framealpha=0.85, edgecolor="none")
     plain(ax)
 
 
@@ -207,6 +208,7 @@ def history(ax: Axes, curve: Curve, log_y: bool, last: float, label_x: bool) -> 
     ax.set_xscale("log")
     ax.set_xlim(min(1.0, *curve.x), max(last, 2.0))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     spread = float(y[finite].max() / y[finite].min()) if log_y else 1.0
     if spread > 3:  # less than that has hardly a labelled tick on a logarithmic axis
         ax.set_yscale("log")
@@ -261,7 +263,7 @@ def probes(ax: Axes, rows: Sequence[tuple[str, ComplexArray]], pixel_m: float | 
             cell.imshow(complex_colours(shrink(field, 256)), interpolation="nearest")
             bare(cell)
             share = f"{power[mode] / power.sum():.0%}" if power.sum() > 0 else "0 %"
-            words = [label] if mode == 0 else []
+            words = [label if np.isfinite(field).any() else f"{label}: not finite"] if mode == 0 else []
             words += [share] if len(found) > 1 else []
             cell.text(0.04, 0.96, "  ".join(words), transform=cell.transAxes, color="white", fontsize=TEXT_PT, va="top")
             if index == (0 if beside else len(rows) - 1) and mode == (min(modes, len(found)) - 1 if beside else 0):

@@ -93,18 +93,19 @@ def without_ramp(field: ComplexArray, mask: BoolArray) -> ComplexArray:
     return flat
 
 
-def limits(values: FloatArray, mask: BoolArray, robust: float = 0.0) -> Range:
+def limits(values: FloatArray, mask: BoolArray, robust: float = 0.0, default: Range = Range(0.0, 1.0)) -> Range:
     """Return colour limits of ``values`` inside ``mask``, never empty.
 
     Args:
         values: ``(H, W)``.
         mask: ``(H, W)`` what counts.
         robust: fraction left out at either end.
+        default: where nothing is finite.
 
     """
     inside = values[mask & np.isfinite(values)]
     if inside.size == 0:
-        return Range(0.0, 1.0)
+        return default
     low, high = (float(v) for v in np.quantile(inside, [robust, 1 - robust]))
     if high - low < 1e-3:
         middle = (low + high) / 2

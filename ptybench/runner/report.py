@@ -104,8 +104,17 @@ def write_report(
 def _heading(figure: Figure, record: Record) -> None:
     figure.text(LEFT, 0.975, summary.title(record), fontsize=15, weight="bold", color=INK, va="center")
     figure.text(LEFT, 0.95, summary.cell(record), fontsize=9.5, color=FAINT, va="center")
-    headline = summary.primary(record)
-    figure.text(RIGHT, 0.975, headline, fontsize=15, weight="bold", color=BLUE, va="center", ha="right")
+    headline, colour = summary.primary(record), BLUE if record.status == "ok" else RED
+    figure.text(
+        RIGHT,
+        0.975,
+        headline,
+        fontsize=15,
+        weight="bold",
+        color=colour,
+        va="center",
+        ha="right",
+    )
     figure.text(RIGHT, 0.95, summary.primary_title(record), fontsize=9.5, color=FAINT, va="center", ha="right")
 
 
@@ -152,9 +161,10 @@ def _against_truth(figure: Figure, m: Material, truth: Truth) -> None:
     found_amplitude = np.abs(found)
     # unwrapped towards the truth, so that a phase just beyond ±π is not shown at the other end
     found_angle = angle + phase(found * np.conj(true))
-    span = limits(amplitude, scored).widened(limits(found_amplitude, scored, OUTLIERS))
+    span = limits(amplitude, scored)
+    span = span.widened(limits(found_amplitude, scored, OUTLIERS, default=span))
     turn = phase_limits(angle, scored)
-    turn = turn if turn.cyclic else turn.widened(limits(found_angle, scored, OUTLIERS))
+    turn = turn if turn.cyclic else turn.widened(limits(found_angle, scored, OUTLIERS, default=turn))
     for row, (name, unit, a, b, extent, cmap) in enumerate(
         [
             ("amplitude", "", amplitude, found_amplitude, span, "gray"),
@@ -170,7 +180,7 @@ def _against_truth(figure: Figure, m: Material, truth: Truth) -> None:
         ]
         for column, (title, values, colours, colour_map) in enumerate(pictures):
             ax = _place(figure, row, column)
-            panels.picture(ax, values, scored, colours, colour_map, unit)
+            panels.picture(ax, values, scored, colours, colour_map, unit, m.pixel_m)
             panels.title(ax, title)
             if column == 2:
                 panels.footnote(ax, _rms(values, scored, unit))
@@ -195,12 +205,12 @@ def _without_truth(figure: Figure, m: Material) -> None:
     angle = phase(found, mean_phase(found, lit))
     amplitude = np.abs(found)
     ax = _place(figure, 0, 0, span=2)
-    panels.picture(ax, angle, lit, phase_limits(angle, lit, OUTLIERS), "viridis", "rad")
+    panels.picture(ax, angle, lit, phase_limits(angle, lit, OUTLIERS), "viridis", "rad", m.pixel_m)
     panels.title(ax, "reconstructed phase")
     panels.footnote(ax, "mean and linear ramp removed")
     panels.scale_bar(ax, pixels[1], m.pixel_m[1] if m.pixel_m else None)
     ax = _place(figure, 0, 2)
-    panels.picture(ax, amplitude, lit, limits(amplitude, lit, OUTLIERS), "gray")
+    panels.picture(ax, amplitude, lit, limits(amplitude, lit, OUTLIERS), "gray", pixel=m.pixel_m)
     panels.title(ax, "reconstructed amplitude")
     _patterns(figure, m)
     _history(figure, m, 0, 3, "r_factor")
@@ -220,7 +230,7 @@ def _correlation(figure: Figure, m: Material, row: int, column: int, name: str, 
     curves = m.scores.curves if m.scores is not None else {}
     frequency, values = curves.get(f"{name}_frequency", []), curves.get(name, [])
     if not values:
-        panels.message(ax, "no correlation: it needs a finite reconstruction")
+        panels.message(ax, "there is nothing to correlate")
         return
     nyquist = min(0.5 / d for d in m.pixel_m or (1.0, 1.0))
     x = [f / nyquist for f in frequency]
@@ -319,8 +329,7 @@ def _patterns(figure: Figure, m: Material) -> None:
 
 def _facts(figure: Figure, m: Material) -> None:
     record = m.record
-    # what is exact from the start says nothing about a method
-    scores = [(name, value) for name, value in summary.metrics(record) if record.metrics.get(name) != 0]
+    scores = summary.metrics(record)
     problem = summary.facts(record)
     right = [("", "cost"), *summary.cost(record), *([("", ""), ("", "problem"), *problem] if problem else [])]
     if m.scores is not None and "frc_split" in m.scores.curves:

@@ -95,8 +95,16 @@ def metric_value(record: Record, name: str) -> str:
 
 
 def metrics(record: Record) -> Lines:
-    """Return ``(id, value)`` of every metric that was measured, the primary one first."""
-    there = [name for name, value in record.metrics.items() if value is not None or record.censored.get(name)]
+    """Return ``(id, value)`` of every metric that was measured, the primary one first.
+
+    Positions and distances that are exact from the start are left out: they say nothing about a method.
+    """
+    there = [
+        name
+        for name, value in record.metrics.items()
+        if (value is not None or record.censored.get(name))
+        and (value != 0 or name == record.primary_metric or not name.startswith(("position_", "distance_")))
+    ]
     there.sort(key=lambda name: name != record.primary_metric)
     return [(name, metric_value(record, name)) for name in there]
 
@@ -116,9 +124,9 @@ def cost(record: Record) -> Lines:
         ("per epoch", duration(per_epoch)),
         ("whole cell", duration(record.wall_seconds)),
         ("FFTs", count(spent.ffts)),
-        ("network evaluations", count(spent.network_evaluations) if spent.network_evaluations else EMPTY),
-        ("peak memory, host", memory(spent.peak_rss_bytes)),
-        ("peak memory, device", memory(spent.peak_device_bytes or None)),
+        ("network calls", count(spent.network_evaluations) if spent.network_evaluations else EMPTY),
+        ("peak memory", memory(spent.peak_rss_bytes)),
+        ("on the device", memory(spent.peak_device_bytes or None)),
         ("device", record.device),
     ]
     return [(label, value) for label, value in lines if value != EMPTY]
