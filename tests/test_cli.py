@@ -87,6 +87,7 @@ def test_durations_that_make_no_sense(text: str) -> None:
         ("k=fermat", "fermat"),
         ("k=a=b", "a=b"),
         ("k=", ""),
+        ("k=none", None),
         ("k=1\nother = 2", "1\nother = 2"),
     ],
 )
@@ -263,9 +264,33 @@ def test_lists(kind: str, some: set[str], capfd: pytest.CaptureFixture[str]) -> 
     assert all(row["title"] for row in document[kind])
 
 
-def test_a_plugin_is_listed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_plugins_are_listed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "methods", "--plugin", FAULTY]) == 0
     assert "Does nothing at all, and does it right." in capfd.readouterr().out
+    original = Path(__file__).parents[1] / "tasks" / "low_dose.toml"
+    task = tmp_path / "my_beamline.toml"
+    task.write_text(original.read_text().replace('"low_dose"', '"my_beamline"').replace("Few photons", "At home"))
+    assert main(["list", "tasks", "--plugin", str(task)]) == 0
+    assert "At home" in capfd.readouterr().out
+
+
+def test_what_is_said_of_a_task_is_what_can_be_set(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "picture.png"
+    words = ["info", "low_dose", *TINY, "--set", "photons=2e4"]
+    assert main([*words, "--picture", str(picture), "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document["primary_metric"] == "frc_truth_area"
+    assert document["ladder"]["value"] == document["fields"]["dose.photons"] == 2e4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    settings = {path: value for path, value in document["fields"].items() if value is not None}
+    assert sort_settings(settings, load_task("low_dose"), None).task == settings
+    assert load_task("low_dose", "small", settings) == load_task(
+        "low_dose",
+        "small",
+        sort_settings(parse_settings([*TINY[1::2], "photons=2e4"]), load_task("low_dose"), None).task,
+    )
+    assert main(words) == 0
+    assert "20 k in the brightest pattern" in capfd.readouterr().out
 
 
 def test_what_is_said_of_a_method_is_what_it_takes(capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from typing import TextIO
 
 from cyclopts import App, CycloptsError
 
+from ptybench import __version__
 from ptybench.cli.board import leaderboard
 from ptybench.cli.check import check
 from ptybench.cli.data import score, simulate
@@ -43,7 +45,7 @@ def make_app() -> App:
         help="Benchmark and dataset generator for ptychographic phase retrieval.",
         help_format="plaintext",
         help_epilogue="Start with: ptybench run --task low_overlap --method epie",
-        version=lambda: version("ptybench"),
+        version=__version__,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
@@ -63,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = make_app()(words, exit_on_error=False, print_error=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = make_app()(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return int(code or 0)
     except BrokenPipeError:
@@ -82,13 +86,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(words, error, 2 if isinstance(error, OSError) else 1, expected=isinstance(error, OSError))
 
 
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as a sentence, without the line of code that it came from."""
+    print(f"ptybench: {_sentence(message) if isinstance(message, Warning) else message}", file=sys.stderr)
+
+
 def _fail(words: list[str], error: BaseException, code: int, *, expected: bool = True) -> int:
     """Say in one sentence what went wrong, on stderr and with ``--json`` also as a document, and return the code."""
     if os.environ.get("PTYBENCH_DEBUG"):
         import traceback
 
         traceback.print_exception(error)
-    sentence = " ".join(str(error).split()) or type(error).__name__
+    sentence = _sentence(error)
     if not expected:
         sentence = f"{type(error).__name__}: {sentence} (run with PTYBENCH_DEBUG=1 for the traceback)"
     print(f"ptybench: {sentence}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ptybench.cli.options import Domain, Json, Settings, Tier, parse_settings
+from ptybench.cli.options import Domain, Json, Plugins, Settings, Tier, add_plugins, parse_settings
 from ptybench.cli.output import Output
 from ptybench.errors import InvalidData, InvalidOption, UnknownName
 
@@ -29,6 +29,7 @@ def leaderboard(
     domain: Domain = "dev",
     tier: Tier = "small",
     set_: Settings = None,
+    plugin: Plugins = None,
     results: Annotated[
         Path | None, Parameter("--results", help="Folder of records; the published ones and ./runs unless given.")
     ] = None,
@@ -39,6 +40,7 @@ def leaderboard(
     with out.reserved():
         from ptybench.leaderboard.tables import document, render
 
+        add_plugins(plugin)
         board = _board(task, domain, tier, parse_settings(set_), metric, list(_records(results)))
         if json:
             out.document("leaderboard", document(board))

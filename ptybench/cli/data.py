@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ptybench.cli.options import Domain, Json, Settings, Tier, parse_settings
+from ptybench.cli.options import Domain, Json, Plugins, Settings, Tier, add_plugins, parse_settings
 from ptybench.cli.output import Output, columns
 
 if TYPE_CHECKING:
@@ -17,11 +17,12 @@ TaskName = Annotated[str, Parameter("--task", help="Name of a task, or its FILE.
 Seed = Annotated[int, Parameter("--seed", help="Seed of the specimen and of everything random.")]
 
 
-def _load(task: str, tier: Tier, settings: list[str] | None) -> Task:
+def _load(task: str, tier: Tier, settings: list[str] | None, plugins: list[Path] | None) -> Task:
     """The task with the fields of ``--set``."""
     from ptybench.cli.settings import sort_settings
     from ptybench.registry import load_task
 
+    add_plugins(plugins)
     wanted = sort_settings(parse_settings(settings), load_task(task, tier), None)
     return load_task(task, tier, wanted.task)
 
@@ -35,6 +36,7 @@ def simulate(
     domain: Domain = "dev",
     tier: Tier = "small",
     set_: Settings = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Simulate a task's measurement and write it as CXI."""
@@ -44,7 +46,7 @@ def simulate(
         from ptybench.io.hdf5 import save_truth
         from ptybench.simulate import simulate as make
 
-        resolved = _load(task, tier, set_)
+        resolved = _load(task, tier, set_, plugin)
         measurement, truth = make(resolved, seed, domain=domain, tier=tier)
         written = {"measurement": out.resolve()}
         write_cxi(out, measurement)
@@ -72,6 +74,7 @@ def score(
     domain: Domain = "dev",
     tier: Tier = "small",
     set_: Settings = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Score a reconstruction that any software made of a task's data.
@@ -90,7 +93,7 @@ def score(
         from ptybench.simulate import simulate as make
 
         estimate = load_reconstruction(reconstruction)
-        resolved = _load(task, tier, set_)
+        resolved = _load(task, tier, set_, plugin)
         measurement, truth = make(resolved, seed, domain=domain, tier=tier)
         withheld = None
         if resolved.withheld > 0 and len(estimate.positions_px) < len(measurement.positions_px):

@@ -55,7 +55,7 @@ def _machine() -> list[Finding]:
     import torch
 
     from ptybench.runner.devices import cuda_names
-    from ptybench.runner.memory import available_bytes
+    from ptybench.memory import available_bytes
     from ptybench.runner.provenance import cpu_name, threads
 
     found = [

@@ -157,6 +157,8 @@ def _refuse_contradictions(tasks: OnTasks, data: OnData, method: Reconstruction,
         raise InvalidOption("give --epochs or --seconds, not both")
     if execution.seed is not None and execution.seeds is not None:
         raise InvalidOption("give --seed or --seeds, not both")
+    if execution.results.exists() and not execution.results.is_dir():
+        raise InvalidOption(f"--results: expected a folder, {execution.results} is a file")
     if execution.jobs < 1:
         raise InvalidOption(f"--jobs must be at least 1, got {execution.jobs}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ptybench.errors import InvalidOption, UnknownName
-from ptybench.registry import method_options
+from ptybench.registry import method_options, resolve_method
 from ptybench.task import Task, field_paths
 
 
@@ -21,9 +21,10 @@ class Settings:
 
 def method_keys(method: str) -> set[str]:
     """Every key that an option of a method has; in a chain also with the name or the place of its part."""
-    parts = [part.strip() for part in method.split(">")]
-    if len(parts) == 1:
+    if ">" not in method:
         return set(method_options(method).model_fields)
+    resolve_method(method)  # says what is wrong with a chain
+    parts = [part.strip() for part in method.split(">")]
     keys = {"shares"}
     for place, part in enumerate(parts, 1):
         options = set(method_options(part).model_fields)
