@@ -111,6 +111,8 @@ def resolve_chain(name: str, options: dict[str, Any]) -> ResolvedMethod:
         return Chain(measurement, parts, shares, device, seed)
 
     # written as they can be given, so that a record's options make the same chain again
-    settled: dict[str, Any] = {f"{i + 1}.{key}": value for i, part in enumerate(parts) for key, value in part.options.items()}
+    settled: dict[str, Any] = {
+        f"{place}.{key}": value for place, part in enumerate(parts, 1) for key, value in part.options.items()
+    }
     settled["shares"] = [float(share) for share in shares]
     return ResolvedMethod(name, ">".join(part.version for part in parts), settled, False, create)

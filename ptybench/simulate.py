@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptybench import memory
 from ptybench.datasets.specimen import Specimen
-from ptybench.errors import InvalidOption, NotEnoughMemory
+from ptybench.errors import InvalidOption
 from ptybench.optics.detector import blur, detect
 from ptybench.optics.disturbances import Streams, fly_scan_offsets
 from ptybench.optics.exposure import Bench, amplitude_r_factor, dose_map, patterns
@@ -66,7 +67,9 @@ def simulate(
     probe = _fine_probe(task, true, streams, defocus_factor=1.0)
     width = diameter_m(probe, true.grid.refined(task.geometry.oversampling).pixel_m)
     layout = lay_out(task, true, nominal, width, streams)
-    _refuse_too_large(len(layout.true), true.grid.shape)
+    count, (h, w) = len(layout.true), true.grid.shape
+    # expected (8 bytes) and measured (4) values, and as much to work with
+    memory.require(24 * count * h * w, f"simulating {count} patterns of {h} × {w}")
     specimen = task.specimen[seed % len(task.specimen)] if isinstance(task.specimen, list) else task.specimen
     fine, coarse = _draw_object(task, specimen, true, layout.true_canvas, streams, domain)
     expected, caught = _expose(task, true, layout.true, fine, coarse, probe)
@@ -123,30 +126,6 @@ def _resolve(task: str | Path | Task, tier: Tier, overrides: dict[str, Any]) -> 
     from ptybench.registry import load_task
 
     return load_task(task, tier, overrides)
-
-
-# --- memory ----------------------------------------------------------------------------------------------------------
-
-
-def _refuse_too_large(count: int, shape: tuple[int, int]) -> None:
-    """Refuse patterns that memory cannot hold: expected (8 bytes) and measured (4) values, and as much to work with."""
-    needed = count * shape[0] * shape[1] * 24
-    free = _available_bytes()
-    if free is not None and needed > free:
-        raise NotEnoughMemory(
-            f"{count} patterns of {shape} need about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
-            "take a smaller tier or fewer patterns"
-        )
-
-
-def _available_bytes() -> int | None:
-    """Return the memory that is free to use; ``None`` where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return kilobytes[0] * 1024 if kilobytes else None
 
 
 # --- specimen and probe ----------------------------------------------------------------------------------------------

@@ -141,14 +141,16 @@ def check_measurement(m: Measurement) -> None:
         )
     if m.bad_pixels.shape != (h, w):
         raise InvalidData(f"expected bad pixels of the pattern's shape {(h, w)}, got {m.bad_pixels.shape}")
-    good = m.intensities[:, ~m.bad_pixels]
-    if good.size == 0:
-        raise InvalidData("all detector pixels are marked as bad: there is nothing to reconstruct from")
-    if not np.isfinite(good).all():
-        raise InvalidData("the patterns hold NaN or infinite values: mark those pixels in bad_pixels")
-    if (good < 0).any():
-        raise InvalidData("the patterns hold negative intensities: subtract less background, or clip at 0")
+    good = ~m.bad_pixels
     if not good.any():
+        raise InvalidData("all detector pixels are marked as bad: there is nothing to reconstruct from")
+    # NaN passes through both extremes, so that no copy of the patterns is needed
+    lowest, highest = m.intensities.min(axis=0)[good], m.intensities.max(axis=0)[good]
+    if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
+        raise InvalidData("the patterns hold NaN or infinite values: mark those pixels in bad_pixels")
+    if (lowest < 0).any():
+        raise InvalidData("the patterns hold negative intensities: subtract less background, or clip at 0")
+    if not highest.any():
         raise InvalidData("the patterns hold no photons at all")
     if not np.isfinite(m.positions_px).all():
         raise InvalidData("the positions hold NaN or infinite values")

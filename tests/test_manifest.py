@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import intensity, make_problem
 
+from ptybench import memory
 from ptybench.errors import InvalidData, InvalidOption, NotEnoughMemory, UnknownName
 from ptybench.io import files, hdf5, manifest
 from ptybench.io.cxi import write_cxi
@@ -448,8 +449,8 @@ def test_more_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         file["positions_px"] = np.zeros((10**6, 2))
     with pytest.raises(NotEnoughMemory, match="--crop or --bin"):
         load_measurement(tmp_path / "m.h5")
-    monkeypatch.setattr(files, "_available_bytes", lambda: None)
-    files.require_memory(10**18, "a machine that does not say")
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    memory.require(10**18, "a machine that does not say")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".tif", ".h5"])

@@ -22,11 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Problem
 
-from ptybench import registry
+from ptybench import memory, registry
 from ptybench.errors import InvalidOption, NotEnoughMemory, UnknownName, UsageError
 from ptybench.io.manifest import LoadedData
 from ptybench.records import RECORD_FILE, Store, TracePoint
-from ptybench.runner import memory
 from ptybench.runner.attempt import TRACE_POINTS, thinned
 from ptybench.runner.cells import Cell, Plan, plan
 from ptybench.runner.devices import resolve

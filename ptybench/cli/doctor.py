@@ -54,8 +54,8 @@ def _versions() -> list[Finding]:
 def _machine() -> list[Finding]:
     import torch
 
-    from ptybench.runner.devices import cuda_names
     from ptybench.memory import available_bytes
+    from ptybench.runner.devices import cuda_names
     from ptybench.runner.provenance import cpu_name, threads
 
     found = [

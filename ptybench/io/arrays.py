@@ -13,9 +13,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from ptybench import memory
 from ptybench.errors import InvalidData
 from ptybench.io.cxi import is_cxi, read_raw_cxi
-from ptybench.io.files import as_numeric, find_dataset, hdf5_file, read_array, require_file, require_memory
+from ptybench.io.files import as_numeric, find_dataset, hdf5_file, read_array, require_file
 from ptybench.io.layout import Manifest
 from ptybench.io.raw import Raw, Stack
 from ptybench.types import BoolArray
@@ -96,7 +97,7 @@ def _stack(patterns: Stack, axes: str) -> Stack:
         )
     if axes == "kyx":
         return patterns
-    require_memory(int(np.prod(patterns.shape)) * patterns.dtype.itemsize, "turning the patterns' axes")
+    memory.require(int(np.prod(patterns.shape)) * patterns.dtype.itemsize, "turning the patterns' axes")
     order = [axes.index(axis) for axis in ("ijyx" if "i" in axes else "kyx")]
     turned = np.transpose(patterns[:], order)
     return turned.reshape(-1, *turned.shape[-2:])

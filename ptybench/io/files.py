@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptybench.errors import InvalidData, NotEnoughMemory
+from ptybench import memory
+from ptybench.errors import InvalidData
 
-GIBI = 2**30
 DAMAGE = (OSError, RuntimeError, KeyError, UnicodeDecodeError)  # how h5py reports a damaged file, by place
 
 
@@ -148,7 +148,7 @@ def read_array(file: h5py.Group, key: str, what: str) -> NDArray[np.generic]:
 
 
 def _whole(node: h5py.Dataset, key: str) -> NDArray[np.generic]:
-    require_memory(node.size * node.dtype.itemsize if node.size else 0, f"reading {key!r}")
+    memory.require(node.size * node.dtype.itemsize if node.size else 0, f"reading {key!r}")
     try:
         return np.asarray(node[()])
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -174,28 +174,3 @@ def as_numeric(array: NDArray[np.generic], what: str) -> NDArray[np.generic]:
     if array.dtype.kind not in "biufc":
         raise InvalidData(f"expected numbers for {what}, got the type {array.dtype}")
     return array
-
-
-def require_memory(needed_bytes: int, what: str) -> None:
-    """Raise where ``needed_bytes`` are more than the machine can give; silent where that is not known.
-
-    Raises:
-        NotEnoughMemory: with both numbers, and what to do.
-
-    """
-    free = _available_bytes()
-    if free is not None and needed_bytes > free:
-        raise NotEnoughMemory(
-            f"{what} needs {needed_bytes / GIBI:.1f} GiB of memory and {free / GIBI:.1f} GiB are free: "
-            "use --crop or --bin, or a larger machine"
-        )
-
-
-def _available_bytes() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return None
-    except (OSError, ValueError, IndexError):
-        return None

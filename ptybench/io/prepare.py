@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ptybench import memory
 from ptybench.errors import InvalidData
-from ptybench.io.files import require_memory
 from ptybench.io.frames import Window, middle, turn_frames, turn_positions, widest
 from ptybench.io.raw import Frames, Geometry, Pair, Raw, pair
 from ptybench.io.start import first_probe
@@ -105,7 +105,7 @@ def _placed(raw: Raw, cut: _Cut) -> tuple[NDArray[np.float64], tuple[int, int], 
         canvas = raw.canvas
     else:
         positions, canvas = on_canvas(positions, cut.window.shape, raw.position_error_px)
-    require_memory(8 * canvas[0] * canvas[1], f"an object of {canvas[0]} × {canvas[1]} px")
+    memory.require(8 * canvas[0] * canvas[1], f"an object of {canvas[0]} × {canvas[1]} px")
     return positions, canvas, pixel
 
 
@@ -186,7 +186,7 @@ class _Cut:
     def intensities(self) -> NDArray[np.float32]:
         """``(K, h, w)`` photons, 0 on bad pixels, read a few patterns at a time."""
         count, h, w = self.raw.patterns.shape
-        require_memory(count * self.window.shape[0] * self.window.shape[1] * 4, f"{count} patterns")
+        memory.require(count * self.window.shape[0] * self.window.shape[1] * 4, f"{count} patterns")
         stored_bad = np.zeros((h, w), np.bool_) if self.raw.bad_pixels is None else self.raw.bad_pixels
         photons = np.empty((count, *self.window.shape), np.float32)
         step = max(1, CHUNK_BYTES // (8 * h * w))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ptybench import memory
 from ptybench.records import Metrics
-from ptybench.runner import memory
 from ptybench.runner.cells import Plan
 from ptybench.scoring.data import split_withheld
 from ptybench.types import Measurement, Truth, Withheld

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from ptybench import memory
 from ptybench.io.hdf5 import save_measurement, save_truth
 from ptybench.records import TracePoint
-from ptybench.runner import memory
 from ptybench.runner.job import (
     JOB_FILE,
     MEASUREMENT_FILE,

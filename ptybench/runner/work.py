@@ -13,6 +13,7 @@ import torch
 from ptybench import registry
 from ptybench.errors import UsageError
 from ptybench.io.hdf5 import load_measurement, load_truth, save_reconstruction
+from ptybench.memory import usage_of
 from ptybench.records import finite
 from ptybench.runner.job import (
     ESTIMATE_FILE,
@@ -26,7 +27,6 @@ from ptybench.runner.job import (
     checkpoint_file,
     sentence,
 )
-from ptybench.runner.memory import usage_of
 from ptybench.solver import Limit, Solver, Step, solve
 
 Say = Callable[[dict[str, Any]], None]

@@ -82,7 +82,7 @@ def usage_of(pid: int | str = "self") -> Usage | None:
 
 
 def require(needed_bytes: int, what: str) -> None:
-    """Raise where ``needed_bytes`` are more than can be had.
+    """Raise where ``needed_bytes`` are more than can be had; silent where that is not known.
 
     Raises:
         NotEnoughMemory: with both numbers, and what to do.
@@ -91,8 +91,8 @@ def require(needed_bytes: int, what: str) -> None:
     room = available_bytes()
     if room is not None and needed_bytes > room:
         raise NotEnoughMemory(
-            f"{what} needs about {needed_bytes / 2**30:.1f} GB of memory, and {room / 2**30:.1f} GB are free: "
-            "take a smaller tier, crop or bin the patterns, or use a larger machine"
+            f"{what} needs about {needed_bytes / 2**30:.1f} GiB of memory and {room / 2**30:.1f} GiB are free: "
+            "take a smaller tier, --crop or --bin, or a larger machine"
         )
 
 
