@@ -33,7 +33,7 @@ LOCKED = 0.9
 TINY = float(np.finfo(float).tiny)
 SHIFT_TOLERANCE_PX, RAMP_TOLERANCE_RAD = 1e-5, 1e-6
 # steps that rank the starts, and steps that bring the best of them to its end
-FEW_STEPS, MAX_STEPS = 5, 60
+FEW_STEPS, MAX_STEPS = 5, 25
 
 
 class Gauge(NamedTuple):
@@ -291,7 +291,7 @@ class Registration:
                 columns.append(slope[self.mask] * self.weight)
         if self.free.ramp:
             columns += [1j * coordinate / self.reach * image for coordinate in self.inside]
-        slopes = np.array(columns)
+        slopes = np.array(columns, dtype=np.complex128).reshape(len(columns), image.size)
         along = slopes @ image.conj() / max(float(np.vdot(image, image).real), TINY)
         # with the modulus of c fixed only a turn of the phase can be made up for
         return np.asarray(slopes - np.outer(along if self.free.scale else 1j * along.imag, image))

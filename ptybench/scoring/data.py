@@ -42,7 +42,8 @@ def predict(estimate: Estimate, measurement: Measurement) -> Float:
     """Return the intensities ``(K, h, w)`` that an estimate predicts at its own positions, without background.
 
     ``I_k = Σ_m |D_z[P_m(r − s_k) · O_k]|²`` in complex128: the integer part of a position crops the object, its
-    fraction ``s_k`` shifts the probe (Fourier). Beyond the canvas the object's border is continued.
+    fraction ``s_k`` shifts the probe (Fourier), and in the near field the wave back. Beyond the canvas the object's
+    border is continued.
 
     Raises:
         InvalidData: where the estimate's probe has another shape than the patterns.
@@ -116,7 +117,8 @@ def _batches(estimate: Estimate, measurement: Measurement, positions: Float) -> 
     size = max(1, BATCH // max(probe.size, 1))
     for first in range(0, len(positions), size):
         batch = positions[first : first + size]
-        corner = np.floor(batch)
+        # a whole number that was rounded down is still that number
+        corner = np.floor(batch + 1e-6)
         patches = np.stack([continued(image, c, shape) for c in corner])
         probes = np.fft.ifft2(spectrum * ramp(shape, batch - corner)[:, None])
         waves = _propagated(probes * patches[:, None], batch - corner, estimate, measurement)
