@@ -15,7 +15,11 @@ import pytest
 
 import ptybench
 from ptybench.cli import EXAMPLES, main, make_app
+from ptybench.cli.options import parse_settings, split_names
+from ptybench.cli.run import OnTasks, run
+from ptybench.cli.settings import sort_settings
 from ptybench.io.layout import parse_manifest
+from ptybench.registry import load_task, method_names, task_names
 from ptybench.scoring.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,15 +44,26 @@ def test_there_are_commands_to_look_at() -> None:
     assert all(len(commands(path)) > 1 for path in DOCUMENTS)
 
 
+def understand(words: list[str]) -> None:
+    """Let the command line parse a command, and sort what it sets of registered tasks and methods."""
+    command, bound, _ = make_app().parse_args(words, exit_on_error=False, print_error=False)
+    if command is not run or "reconstruction" not in bound.arguments:
+        return
+    asked, tasks = bound.arguments["reconstruction"], bound.arguments.get("on_tasks", OnTasks()).task
+    for name in set(split_names(tasks)) & set(task_names()):
+        for method in set(split_names(asked.method)) & {*method_names(), "epie>rpie"}:
+            sort_settings(parse_settings(asked.set_), load_task(name), method)
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_are_understood(path: Path) -> None:
     for words in commands(path):
-        make_app().parse_args(words, exit_on_error=False, print_error=False)
+        understand(words)
 
 
 def test_examples_of_the_help_are_understood() -> None:
     for line in "\n".join(EXAMPLES.values()).splitlines():
-        make_app().parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+        understand(shlex.split(line)[1:])
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md"], ids=lambda p: p.name)

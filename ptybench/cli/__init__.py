@@ -25,7 +25,7 @@ Command = Callable[..., int | None]
 
 EXAMPLES: dict[Command, str] = {
     run: "ptybench run --task low_overlap --method epie\n"
-    "ptybench run --task low_dose --method epie,rpie --seeds 0-4 --set low_dose=1e3 --set method.alpha=0.5\n"
+    "ptybench run --task low_dose --method epie,rpie --seeds 0-4 --set photons=1e3 --set method.alpha=0.5\n"
     "ptybench run --data siemens_star_aps --method epie --set alpha=0.3 --set beta=0.3 --epochs 25",
     listing: "ptybench list tasks\nptybench list methods --json",
     info: "ptybench info low_dose --picture low_dose.png\nptybench info epie",
