@@ -14,10 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptybench.reconstruct import reconstruct
+    from ptybench.reconstruction import reconstruct
     from ptybench.runner.run import run
     from ptybench.scoring import score
-    from ptybench.simulate import simulate
+    from ptybench.simulation import simulate
     from ptybench.types import Estimate, Measurement, Truth
 
 __version__ = "0.1.0"
@@ -26,10 +26,10 @@ _HOMES = {
     "Estimate": "ptybench.types",
     "Measurement": "ptybench.types",
     "Truth": "ptybench.types",
-    "reconstruct": "ptybench.reconstruct",
+    "reconstruct": "ptybench.reconstruction",
     "run": "ptybench.runner.run",
     "score": "ptybench.scoring",
-    "simulate": "ptybench.simulate",
+    "simulate": "ptybench.simulation",
 }
 
 __all__ = ["Estimate", "Measurement", "Truth", "__version__", "reconstruct", "run", "score", "simulate"]

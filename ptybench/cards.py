@@ -97,7 +97,7 @@ def _draw(task: Task, domain: Domain, seed: int) -> Draw:
     from ptybench.optics.geometry import Grid, object_pixel_m, wavelength_m
     from ptybench.optics.probes import diameter_m
     from ptybench.seeds import named_rng
-    from ptybench.simulate import simulate
+    from ptybench.simulation import simulate
 
     grid = Grid(task.geometry.shape, object_pixel_m(task.geometry)).refined(task.geometry.oversampling)
     light = task.probe.field(grid, wavelength_m(task.geometry.energy_ev), named_rng(task.name, domain, seed, "probe"))

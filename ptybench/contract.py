@@ -16,7 +16,7 @@ import torch
 from ptybench.errors import InvalidData, PtybenchError, UnknownName
 from ptybench.registry import ResolvedMethod, add_plugin, load_method, resolve_method
 from ptybench.scoring import score
-from ptybench.simulate import simulate
+from ptybench.simulation import simulate
 from ptybench.solver import Limit, Outcome, Solver, Step, solve
 from ptybench.types import Estimate, Measurement, Truth
 

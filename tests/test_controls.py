@@ -12,7 +12,7 @@ import torch
 
 from ptybench.controls import InitialGuess, Oracle
 from ptybench.scoring import score
-from ptybench.simulate import simulate
+from ptybench.simulation import simulate
 from ptybench.solver import Limit, Step, solve
 from ptybench.types import Measurement, Truth
 

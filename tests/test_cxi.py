@@ -19,7 +19,7 @@ from scipy import constants
 from ptybench.errors import InvalidData
 from ptybench.io.cxi import read_cxi, write_cxi
 from ptybench.io.raw import Geometry
-from ptybench.simulate import simulate
+from ptybench.simulation import simulate
 from ptybench.types import Measurement, Noise
 
 DETECTOR, SOURCE = "entry_1/instrument_1/detector_1", "entry_1/instrument_1/source_1"

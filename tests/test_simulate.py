@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ptybench.datasets.specimen import Specimen
 
-import ptybench.simulate as module
+import ptybench.simulation as module
 from ptybench import memory
 from ptybench.errors import InvalidOption, NotEnoughMemory
 from ptybench.optics import layout
 from ptybench.optics.exposure import dose_map
 from ptybench.optics.scans import overlap_linear
-from ptybench.simulate import simulate
+from ptybench.simulation import simulate
 from ptybench.task import parse_task
 from ptybench.types import Gauges
 

@@ -18,7 +18,7 @@ from ptybench.optics.probes import diameter_px
 from ptybench.registry import load_task, task_names
 from ptybench.scoring.metrics import METRICS
 from ptybench.seeds import named_rng
-from ptybench.simulate import simulate
+from ptybench.simulation import simulate
 from ptybench.task import DOMAINS, TIERS, Domain, Task, Tier
 
 # name: (ladder's values, default, epochs, primary metric, kinds of specimen): the contract

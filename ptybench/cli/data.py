@@ -44,7 +44,7 @@ def simulate(
     with output.reserved():
         from ptybench.io.cxi import write_cxi
         from ptybench.io.hdf5 import save_truth
-        from ptybench.simulate import simulate as make
+        from ptybench.simulation import simulate as make
 
         resolved = _load(task, tier, set_, plugin)
         measurement, truth = make(resolved, seed, domain=domain, tier=tier)
@@ -90,7 +90,7 @@ def score(
         from ptybench.scoring import evaluate
         from ptybench.scoring.data import split_withheld
         from ptybench.scoring.metrics import METRICS
-        from ptybench.simulate import simulate as make
+        from ptybench.simulation import simulate as make
 
         estimate = load_reconstruction(reconstruction)
         resolved = _load(task, tier, set_, plugin)

@@ -168,8 +168,13 @@ def _complex(array: NDArray[Any], what: str) -> ComplexArray:
     return array
 
 
-def add_scores(path: Path, scores: ScoredImages) -> None:
+def add_scores(path: Path, scores: ScoredImages, truth: Truth | None = None) -> None:
     """Add ``object_aligned``, ``truth`` and ``scored`` to a ``reconstruction.h5``: every image metric follows.
+
+    Args:
+        path: the file.
+        scores: the three images.
+        truth: where given, its pixel size and the data ranges of PSNR and SSIM become attributes of ``truth``.
 
     Raises:
         InvalidData: where the three are not of one shape, or the file is missing.
@@ -187,6 +192,9 @@ def add_scores(path: Path, scores: ScoredImages) -> None:
                 if name in file:
                     del file[name]
                 file[name] = image
+            if truth is not None:
+                for name in ("amplitude_range", "phase_range_rad", "pixel_size_m"):
+                    file["truth"].attrs[name] = getattr(truth, name)
 
 
 def save_measurement(path: Path, measurement: Measurement) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from ptybench.io.files import hdf5_file
@@ -14,6 +15,7 @@ from ptybench.runner.job import ESTIMATE_FILE, TRACEBACK_FILE, sentence
 from ptybench.runner.prepare import Problem
 from ptybench.runner.supervisor import Ended
 from ptybench.scoring import evaluate
+from ptybench.scoring.data import all_positions
 from ptybench.scoring.metrics import METRICS
 from ptybench.types import Estimate
 
@@ -85,9 +87,12 @@ def _write_arrays(attempt: Attempt, estimate: Estimate, problem: Problem) -> Non
     assert scores is not None
     wavelength = problem.measurement.wavelength_m if problem.truth is None else problem.truth.wavelength_m
     path = attempt.artifact("reconstruction", "reconstruction.h5")
+    if problem.withheld is not None:  # row k belongs to pattern k of the whole measurement
+        positions = all_positions(estimate, problem.measurement, problem.withheld)
+        estimate = replace(estimate, positions_px=positions)
     save_reconstruction(path, estimate, wavelength)
     if problem.truth is not None:
-        add_scores(path, scores)
+        add_scores(path, scores, problem.truth)
     for name, file in write_images(attempt.staged, estimate.object, estimate.pixel_size_m).items():
         attempt.artifact(name, file.name)
 

@@ -38,7 +38,7 @@ def prepare(plan: Plan) -> Problem:
 
     """
     if plan.task is not None:
-        from ptybench.simulate import simulate
+        from ptybench.simulation import simulate
 
         measurement, truth = simulate(plan.task, plan.cell.seed, domain=plan.cell.domain or "dev")
         facts: Metrics = {name: float(value) for name, value in truth.facts.items()}

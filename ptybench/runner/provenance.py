@@ -16,7 +16,7 @@ from ptybench.records import Provenance
 
 # what decides a number; the words and pictures around it (cli, leaderboard, report) do not make a record stale
 _DECIDING = ("optics", "scoring", "baselines", "datasets", "io")
-_DECIDING_FILES = ("simulate.py", "solver.py", "chain.py", "controls.py", "seeds.py", "types.py", "runner/work.py")
+_DECIDING_FILES = ("simulation.py", "solver.py", "chain.py", "controls.py", "seeds.py", "types.py", "runner/work.py")
 
 
 def package_version(name: str) -> str | None:

@@ -39,7 +39,7 @@ class Progress:
 
     Args:
         plan: which cell.
-        phase: ``simulating``, ``solving``, ``halves`` or ``scoring``.
+        phase: ``simulating`` or ``loading``, ``solving``, ``halves`` or ``scoring``.
         epoch: epochs done.
         epochs: the budget in epochs, where there is one.
         seconds: solver seconds so far.
@@ -273,7 +273,7 @@ def _attempt(attempt: Attempt, setting: _Setting, more: bool) -> None:
     with setting.nursery.take() as child:
         if plan.device != "cpu":
             child.warm(plan.device)
-        setting.progress(Progress(plan, "simulating", epochs=plan.cell.epochs))
+        setting.progress(Progress(plan, "simulating" if plan.task is not None else "loading", epochs=plan.cell.epochs))
         try:
             problem = prepare(plan)
         except UsageError as error:

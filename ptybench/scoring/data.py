@@ -159,6 +159,14 @@ def withheld_positions(estimate: Estimate, measurement: Measurement, withheld: W
     return in_estimate(withheld.positions_px) + correction
 
 
+def all_positions(estimate: Estimate, measurement: Measurement, withheld: Withheld) -> Float:
+    """Return ``(K, 2)`` where every pattern of the whole measurement lies in the estimate, used or withheld."""
+    positions = np.empty((len(withheld.used) + len(withheld.indices), 2))
+    positions[withheld.used] = estimate.positions_px
+    positions[withheld.indices] = withheld_positions(estimate, measurement, withheld)
+    return positions
+
+
 def split_withheld(measurement: Measurement, fraction: float) -> tuple[Measurement, Withheld | None]:
     """Return the measurement without some of its patterns, and these.
 

@@ -88,7 +88,7 @@ def simulate(
         pixel_size_m=true.grid.pixel_m,
         distance_m=true.distance_m,
         wavelength_m=true.wavelength_m,
-        gauges=Gauges(scale=False, shift=False, ramp=False) if task.start.known_probe else Gauges(),
+        gauges=_gauges(task),
         amplitude_range=ranges[0],
         phase_range_rad=ranges[1],
         background_photons=task.detector.background_photons,
@@ -126,6 +126,13 @@ def _resolve(task: str | Path | Task, tier: Tier, overrides: dict[str, Any]) -> 
     from ptybench.registry import load_task
 
     return load_task(task, tier, overrides)
+
+
+def _gauges(task: Task) -> Gauges:
+    if task.start.known_probe:
+        return Gauges(scale=False, shift=False, ramp=False)
+    # in the near field the detector sees where the beam is, so object and probe cannot move together
+    return Gauges(shift=task.geometry.propagation == "far_field")
 
 
 # --- specimen and probe ----------------------------------------------------------------------------------------------
