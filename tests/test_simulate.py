@@ -361,5 +361,3 @@ def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     with pytest.raises(NotEnoughMemory, match="take a smaller tier"):
         simulate(task())
-
-
