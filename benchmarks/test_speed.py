@@ -1,0 +1,53 @@
+"""How long the steps of a cell take on one thread: ``OMP_NUM_THREADS=1 pytest benchmarks/test_speed.py``.
+
+The floor of an epoch is its transforms alone; it is measured beside the methods, so that ratios can be read off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from ptybench.registry import resolve_method
+from ptybench.scoring import score
+from ptybench.simulation import simulate
+from ptybench.solver import Limit, solve
+from ptybench.types import Measurement, Truth
+
+
+@pytest.fixture(scope="module")
+def problem() -> tuple[Measurement, Truth]:
+    torch.set_num_threads(1)
+    return simulate("low_dose", 0)
+
+
+def test_simulate(benchmark: Any) -> None:
+    benchmark.pedantic(simulate, ("low_dose", 0), rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("method", ["epie", "rpie"])
+def test_epoch(benchmark: Any, problem: tuple[Measurement, Truth], method: str) -> None:
+    solver = resolve_method(method).create(problem[0], "cpu", 1, None)
+    benchmark.pedantic(solver.epoch, rounds=20, warmup_rounds=2)
+    benchmark.extra_info["patterns"] = len(problem[0].intensities)
+
+
+def test_floor_of_an_epoch(benchmark: Any, problem: tuple[Measurement, Truth]) -> None:
+    """Four transforms a pattern: look, forward, back, update (two where positions are whole pixels)."""
+    count, h, w = problem[0].intensities.shape
+    wave = torch.randn(h, w, dtype=torch.complex64)
+
+    def transforms() -> None:
+        for _ in range(2 * count):
+            torch.fft.ifft2(torch.fft.fft2(wave))
+
+    benchmark.pedantic(transforms, rounds=20, warmup_rounds=2)
+
+
+def test_score(benchmark: Any, problem: tuple[Measurement, Truth]) -> None:
+    measurement, truth = problem
+    solver = resolve_method("epie").create(measurement, "cpu", 1, None)
+    estimate = solve(solver, Limit(epochs=10)).estimate
+    benchmark.pedantic(score, (estimate, truth, measurement), rounds=5, warmup_rounds=1)
