@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -35,6 +36,7 @@ class SequentialSolver(Solver):
         """What the exit wave's change is multiplied with for the probe, ``(h, w)``."""
         raise NotImplementedError
 
+    @torch.inference_mode()
     def epoch(self) -> float:
         """Visit every pattern once; both updates use the object and probe from before the visit."""
         error = self.model.amplitudes.new_zeros(())
@@ -44,10 +46,11 @@ class SequentialSolver(Solver):
             patch = self.object[self.model.windows[k]]
             change, squared = self.model.modulus_change(probe * patch, k)
             error += squared
-            object_change = self.object_step(probe).mul_(change)
+            object_step = self.object_step(probe)
             if refine_probe:
-                self.shifted.add(self.probe_step(patch).mul(change))
-            patch += object_change[0] if len(object_change) == 1 else object_change.sum(dim=0)
+                self.shifted.add(self.probe_step(patch) * change)
+            for mode in range(len(change)):
+                patch.addcmul_(object_step[mode], change[mode])
         return float(error) / self.model.power
 
 

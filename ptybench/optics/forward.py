@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ptybench.types import FloatArray, Measurement
 
+KEPT_BYTES = 2**28  # phase ramps of all positions are kept up to this size, made anew at each visit above it
 TINY = 1e-12  # square-root photons; gives a pixel without light the phase 0, see modulus_change
 
 Slices: TypeAlias = tuple[slice, slice]
@@ -146,6 +147,7 @@ class ForwardModel:
         self.propagator = make_propagator(measurement, device, dtype)
         self.centred = measurement.propagation == "far_field"
         self.amplitudes = self.detector_order(np.sqrt(np.where(measurement.bad_pixels, 0, measurement.intensities)))
+        self._amplitudes = self.amplitudes.unbind()  # indexing a tuple costs nothing, selecting from a tensor does
         self.power = float(np.square(self.amplitudes.cpu().numpy(), dtype=np.float64).sum())
         self.good = None if not measurement.bad_pixels.any() else self.detector_order(~measurement.bad_pixels)
         self.ffts = 0
@@ -168,15 +170,21 @@ class ForwardModel:
         self.windows: list[Slices] = [(slice(y, y + h), slice(x, x + w)) for y, x in self.corners]
         fraction = positions_px - corner
         self.ramps: tuple[Tensor, Tensor] | None = None
+        self._kept_ramps: list[Tensor] | None = None
         if self.subpixel and np.abs(fraction).max() > 1e-4:
             phase = [
                 -2j * np.pi * np.fft.fftfreq(n)[None, :] * fraction[:, i : i + 1] for i, n in enumerate(self.shape)
             ]
             ramp_y, ramp_x = (torch.as_tensor(np.exp(p), dtype=self.dtype, device=self.device) for p in phase)
             self.ramps = ramp_y[:, :, None], ramp_x[:, None, :]
+        size = self.count * self.shape[0] * self.shape[1] * self.dtype.itemsize
+        kept = self.ramps is not None and size <= KEPT_BYTES
+        self._kept_ramps = list(self.ramp(slice(None)).unbind()) if kept else None
 
     def ramp(self, index: int | slice) -> Tensor:
         """The phase ramp ``(..., h, w)`` that shifts a probe spectrum by the fraction of position ``index``."""
+        if self._kept_ramps is not None and isinstance(index, int):
+            return self._kept_ramps[index]
         assert self.ramps is not None
         return self.ramps[0][index] * self.ramps[1][index]
 
@@ -212,7 +220,7 @@ class ForwardModel:
         intensity = squared_modulus(wave)
         if len(wave) > 1:
             intensity = intensity.sum(dim=0)
-        factor = intensity.rsqrt().mul_(self.amplitudes[k]).sub_(1)
+        factor = intensity.rsqrt().mul_(self._amplitudes[k]).sub_(1)
         if self.good is not None:
             factor.mul_(self.good)
         wave.mul_(factor)
@@ -271,7 +279,7 @@ class ShiftedProbe:
             self._held += change
             return
         self.model.ffts += len(self._held)
-        self._held += torch.fft.fft2(change).mul_(self._ramp.conj())
+        self._held.addcmul_(torch.fft.fft2(change), self._ramp.conj())
 
     @property
     def modes(self) -> Tensor:
