@@ -80,9 +80,9 @@ class EPIE(SequentialSolver):
     def object_step(self, probe: Tensor) -> Tensor:
         """``α P* / max|P|²`` (eq. 18)."""
         alpha: float = self.options.alpha
-        return probe.conj() * (alpha / largest_intensity(probe))
+        return probe.conj_physical() * (alpha / largest_intensity(probe))
 
     def probe_step(self, patch: Tensor) -> Tensor:
         """``β O* / max|O|²`` (eq. 19)."""
         beta: float = self.options.beta
-        return patch.conj() * (beta / largest_intensity(patch).clamp_min(1e-12))
+        return patch.conj_physical() * (beta / largest_intensity(patch).clamp_min(1e-12))

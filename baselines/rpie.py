@@ -40,12 +40,12 @@ class RPIE(SequentialSolver):
     def object_step(self, probe: Tensor) -> Tensor:
         """``P* / ((1−α) Σ_m|P_m|² + α max Σ_m|P_m|²)``."""
         intensity = squared_modulus(probe).sum(dim=0)
-        return probe.conj() / self._regularised(intensity, largest_intensity(probe), self.options.alpha)
+        return probe.conj_physical() / self._regularised(intensity, largest_intensity(probe), self.options.alpha)
 
     def probe_step(self, patch: Tensor) -> Tensor:
         """``O* / ((1−β)|O|² + β max|O|²)``."""
         largest = largest_intensity(patch).clamp_min(1e-12)
-        return patch.conj() / self._regularised(squared_modulus(patch), largest, self.options.beta)
+        return patch.conj_physical() / self._regularised(squared_modulus(patch), largest, self.options.beta)
 
     @staticmethod
     def _regularised(intensity: Tensor, largest: Tensor, weight: float) -> Tensor:

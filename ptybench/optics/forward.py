@@ -25,14 +25,14 @@ Slices: TypeAlias = tuple[slice, slice]
 
 
 def squared_modulus(field: Tensor) -> Tensor:
-    """``|field|²``, the cheapest way in torch on a CPU (a real view of ``field · field*``)."""
-    intensity: Tensor = (field * field.conj()).real
+    """``|field|²``, the cheapest way in torch on a CPU (a lazy ``conj`` would cost a slow copy)."""
+    intensity: Tensor = (field * field.conj_physical()).real
     return intensity
 
 
 def largest_intensity(field: Tensor) -> Tensor:
     """``max Σ_m |field_m|²`` over pixels of ``(M, h, w)`` or ``(h, w)``, as a scalar tensor."""
-    intensity = field * field.conj()
+    intensity = field * field.conj_physical()
     if intensity.ndim == 3 and len(intensity) > 1:
         intensity = intensity.sum(dim=0)
     # a contiguous view reduces ten times faster than the strided real part; imaginary parts are 0
@@ -279,7 +279,7 @@ class ShiftedProbe:
             self._held += change
             return
         self.model.ffts += len(self._held)
-        self._held.addcmul_(torch.fft.fft2(change), self._ramp.conj())
+        self._held.addcmul_(torch.fft.fft2(change), self._ramp.conj_physical())
 
     @property
     def modes(self) -> Tensor:
