@@ -21,7 +21,7 @@ from ptybench import memory
 from ptybench.datasets.specimen import Specimen
 from ptybench.errors import InvalidOption
 from ptybench.optics.detector import blur, detect
-from ptybench.optics.disturbances import Streams, fly_scan_offsets
+from ptybench.optics.disturbances import Streams
 from ptybench.optics.exposure import Bench, amplitude_r_factor, dose_map, patterns
 from ptybench.optics.geometry import Grid
 from ptybench.optics.layout import Layout, Setup, lay_out, setups
@@ -66,14 +66,15 @@ def simulate(
     true, nominal = setups(task, streams)
     probe = _fine_probe(task, true, streams, defocus_factor=1.0)
     width = diameter_m(probe, true.grid.refined(task.geometry.oversampling).pixel_m)
-    layout = lay_out(task, true, nominal, width, streams)
+    design_width = _nominal_width(task, true, nominal, width, streams)
+    layout = lay_out(task, true, nominal, design_width, streams)
     count, (h, w) = len(layout.true), true.grid.shape
     # expected (8 bytes) and measured (4) values, and as much to work with
     memory.require(24 * count * h * w, f"simulating {count} patterns of {h} × {w}")
     specimen = task.specimen[seed % len(task.specimen)] if isinstance(task.specimen, list) else task.specimen
     fine, coarse = _draw_object(task, specimen, true, layout.true_canvas, streams, domain)
-    expected, caught = _expose(task, true, layout.true, fine, coarse, probe)
-    scale = _photon_scale(task, expected, width, true, streams)
+    expected, caught = _expose(task, true, layout, fine, coarse, probe)
+    scale = _photon_scale(task, expected, design_width, nominal, streams)
     expected *= scale
     expected += task.detector.background_photons
     intensities, bad = detect(expected, task.detector, task.dose, streams)
@@ -164,6 +165,14 @@ def _fine_probe(task: Task, setup: Setup, streams: Streams, defocus_factor: floa
     return task.probe.field(grid, setup.wavelength_m, streams("probe"), defocus_factor)
 
 
+def _nominal_width(task: Task, true: Setup, nominal: Setup, width_m: float, streams: Streams) -> float:
+    """Return the D95 by which the scan is designed: that of the beam which the nominal set-up would have."""
+    if true.grid == nominal.grid and true.wavelength_m == nominal.wavelength_m:
+        return width_m
+    probe = _fine_probe(task, nominal, streams, defocus_factor=1.0)
+    return diameter_m(probe, nominal.grid.refined(task.geometry.oversampling).pixel_m)
+
+
 def _to_solver_grid(probe: Field, setup: Setup) -> Field:
     """Return a probe's band limit on the solver's grid; its energy inside the band is kept."""
     cropped = fourier_crop(probe, setup.grid.shape, origin="centre")
@@ -196,45 +205,44 @@ def _bench(task: Task, true: Setup, *, solver_formula: bool) -> Bench:
 
 
 def _expose(
-    task: Task, true: Setup, positions: FloatArray, fine: Field, coarse: Field, probe: Field
+    task: Task, true: Setup, layout: Layout, fine: Field, coarse: Field, probe: Field
 ) -> tuple[NDArray[np.float64], float]:
     """Return expected patterns ``(K, h, w)`` for one photon in the probe, and the part of the light that they hold."""
     crime = task.geometry.inverse_crime
     bench = _bench(task, true, solver_formula=crime)
     obj, light, rim = (coarse, _to_solver_grid(probe, true), 0) if crime else (fine, probe, RIM_PX)
-    expected = np.zeros((len(positions), *true.grid.shape))
+    expected = np.zeros((len(layout.true), *true.grid.shape))
     entered = 0.0
-    offsets = fly_scan_offsets(task.errors.fly_scan_px)
-    for offset in offsets:
-        for part, intensity, energy in patterns(bench, obj, light, positions + offset + rim):
-            expected[part] += intensity / len(offsets)
-            entered += energy / len(offsets)
+    count = len(layout.exposure_px)
+    for offset in layout.exposure_px:
+        for part, intensity, energy in patterns(bench, obj, light, layout.true + offset + rim):
+            expected[part] += intensity / count
+            entered += energy / count
     caught = float(expected.sum()) / entered
     blur(expected, task.detector.point_spread_px)
     return expected, caught
 
 
-def _photon_scale(task: Task, expected: NDArray[np.float64], width_m: float, true: Setup, streams: Streams) -> float:
+def _photon_scale(task: Task, expected: NDArray[np.float64], width_m: float, nominal: Setup, streams: Streams) -> float:
     """Return the photons in the probe that give the brightest pattern, or the whole scan, the task's photons."""
     photons = task.dose.photons
     if task.dose.fixed_total_dose:
-        photons *= _default_count(task, width_m, true, streams) / len(expected)
+        photons *= _default_count(task, width_m, nominal, streams) / len(expected)
     return photons / float(expected.sum(axis=(1, 2)).max())
 
 
-def _default_count(task: Task, width_m: float, true: Setup, streams: Streams) -> int:
+def _default_count(task: Task, width_m: float, nominal: Setup, streams: Streams) -> int:
     """Return the number of patterns at the ladder's default point."""
     scan = task.scan
     if task.ladder is not None and task.ladder.default is not None and task.ladder.field.startswith("scan."):
         scan = scan.model_copy(update={task.ladder.field.removeprefix("scan."): task.ladder.default})
-    pixel = true.grid.pixel_m
+    pixel = nominal.grid.pixel_m
     return len(scan.positions((width_m / pixel[0], width_m / pixel[1]), streams("scan")))
 
 
 def _dose(task: Task, layout: Layout, probe: Field) -> NDArray[np.float64]:
-    offsets = fly_scan_offsets(task.errors.fly_scan_px)
-    places = (layout.true + offsets[:, None]).reshape(-1, 2)
-    return dose_map(places, np.sum(np.abs(probe) ** 2, axis=0) / len(offsets), layout.true_canvas)
+    places = (layout.true + layout.exposure_px[:, None]).reshape(-1, 2)
+    return dose_map(places, np.sum(np.abs(probe) ** 2, axis=0) / len(layout.exposure_px), layout.true_canvas)
 
 
 # --- facts -----------------------------------------------------------------------------------------------------------

@@ -319,7 +319,7 @@ def test_a_fly_scan_is_the_mean_of_short_exposures(monkeypatch):
     true_positions = layout.true_positions
     # the canvas of a fly scan has more room: look at the patterns alone, each scaled by its own brightest
     total = np.zeros_like(blurred)
-    monkeypatch.setattr(module, "fly_scan_offsets", lambda length: np.zeros((1, 2)))
+    monkeypatch.setattr(layout, "fly_scan_offsets", lambda length: np.zeros((1, 2)))
     for offset in (-0.25, 0.25):
         monkeypatch.setattr(layout, "true_positions", lambda *a, o=offset: true_positions(*a) + np.array([0, o]))
         seen = simulate(task(fly_scan_px=1.0, **crime))[1]
@@ -361,3 +361,24 @@ def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     with pytest.raises(NotEnoughMemory, match="take a smaller tier"):
         simulate(task())
+
+
+@pytest.mark.parametrize("wrong", [{"errors.distance": 0.2}, {"errors.wavelength": 0.1}])
+def test_the_nominal_scan_does_not_tell_what_is_true(wrong):
+    """Number, step, canvas and declared error are those of the task, whichever way the true pixel lies off."""
+    stage = {"position_error_px": 1.5, "fly_scan_px": 2.0, "drift_px": 3.0}
+    signs = set()
+    for seed in range(4):
+        nominal, right = simulate(task(**stage), seed=seed)
+        measurement, truth = simulate(task(**stage, **wrong), seed=seed)
+        ratio = measurement.pixel_size_m[0] / truth.pixel_size_m[0]
+        signs.add(ratio > 1)
+        assert measurement.position_error_px == nominal.position_error_px
+        steps, plain_steps = (m.positions_px - m.positions_px[0] for m in (measurement, nominal))
+        assert steps == pytest.approx(plain_steps, abs=1e-9)
+        # the stage errs by as many metres as without the wrong pixel
+        errors = (truth.positions_px + 16) / ratio - 16 - measurement.positions_px
+        assert errors == pytest.approx(right.positions_px - nominal.positions_px, abs=1e-9)
+        assert truth.positions_px.min() >= 1
+        assert (truth.positions_px.max(axis=0) <= np.array(truth.object.shape) - 33).all()
+    assert signs == {True, False}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptybench.optics.disturbances import CLIP_SIGMAS, Streams, declared_error_px, true_positions
+from ptybench.optics.disturbances import CLIP_SIGMAS, Streams, declared_error_px, fly_scan_offsets, true_positions
 from ptybench.optics.geometry import Grid, effective_distance_m, object_pixel_m, wavelength_m
 from ptybench.task import Task
 
@@ -33,6 +34,7 @@ class Layout:
         true: ``(K, 2)`` true positions in true pixels.
         true_canvas: true ``(H, W)``.
         declared_px: declared standard deviation of the positions' error, in nominal pixels.
+        exposure_px: ``(J, 2)`` offsets during an exposure from its middle, in true pixels.
 
     """
 
@@ -41,6 +43,7 @@ class Layout:
     true: NDArray[np.float64]
     true_canvas: tuple[int, int]
     declared_px: float
+    exposure_px: NDArray[np.float64]
 
 
 def setups(task: Task, streams: Streams) -> tuple[Setup, Setup]:
@@ -71,34 +74,41 @@ def _setup(task: Task, distance_error: float, wavelength_error: float) -> Setup:
 def lay_out(task: Task, true: Setup, nominal: Setup, width_m: float, streams: Streams) -> Layout:
     """Place the scan on the nominal and on the true canvas, and let the stage err.
 
+    Lengths in pixels are those of the task, in nominal pixels: the stage is driven by somebody who does not know the
+    true ones, and what is nominal must not tell them.
+
     Args:
         task: the recipe.
         true: the true set-up.
         nominal: the nominal one.
-        width_m: D95 of the probe.
+        width_m: D95 of the nominal probe.
         streams: purpose → random generator; uses ``"scan"`` and those of :func:`true_positions`.
 
     """
     errors, middle = task.errors, np.array(true.grid.shape) // 2
     pixel, nominal_pixel = np.array(true.grid.pixel_m), np.array(nominal.grid.pixel_m)
-    design = task.scan.positions((width_m / pixel[0], width_m / pixel[1]), streams("scan"))
+    design = task.scan.positions((width_m / nominal_pixel[0], width_m / nominal_pixel[1]), streams("scan"))
     declared = declared_error_px(design, errors)
     # the largest true pixel that the task allows for needs the widest margin to keep all windows on the true canvas
     worst = _setup(task, -(1 + ERROR_SPREAD) * errors.distance, -(1 + ERROR_SPREAD) * errors.wavelength)
     growth = np.array(worst.grid.pixel_m) / nominal_pixel
-    room = CLIP_SIGMAS * declared + errors.fly_scan_px / 2
-    margin = np.ceil(middle * (growth - 1) + np.ceil(room) * growth - 1e-9) + 1
-    placed = (design - design.min(axis=0)) * pixel / nominal_pixel + margin
+    room = math.ceil(CLIP_SIGMAS * declared + errors.fly_scan_px / 2)
+    margin = np.ceil(middle * (growth - 1) + room - 1e-9) + 1
+    placed = design - design.min(axis=0) + margin
     canvas = np.ceil(placed.max(axis=0) - 1e-9) + true.grid.shape + margin
-    centred, true_canvas = placed, canvas
+    moved = true_positions(placed, errors, streams)
+    exposure, true_canvas = fly_scan_offsets(errors.fly_scan_px), canvas
     if true.grid.pixel_m != nominal.grid.pixel_m:
         # where a patch's middle lies is physical, its corner is not
-        centred = (placed + middle) * nominal_pixel / pixel - middle
-        true_canvas = np.ceil(centred.max(axis=0) + room) + true.grid.shape + 1
+        ratio = nominal_pixel / pixel
+        moved, exposure = (moved + middle) * ratio - middle, exposure * ratio
+        farthest = (placed.max(axis=0) + room + middle) * ratio - middle
+        true_canvas = np.ceil(farthest) + true.grid.shape + 1
     return Layout(
         nominal=placed,
         canvas=(int(canvas[0]), int(canvas[1])),
-        true=true_positions(centred, errors, streams),
+        true=moved,
         true_canvas=(int(true_canvas[0]), int(true_canvas[1])),
-        declared_px=declared * float(np.max(pixel / nominal_pixel)),
+        declared_px=declared,
+        exposure_px=exposure,
     )
