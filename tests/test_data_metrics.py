@@ -153,6 +153,16 @@ class TestMisfit:
         assert fit.pixels == (measurement.intensities < limit).sum()
         assert fit.r_factor < 1.3 * data.fit(measurement.initial, measurement).r_factor
 
+    def test_saturation_that_float32_rounds_down_is_still_saturation(self):
+        measurement, _ = make()
+        limit = 330.3
+        assert float(np.float32(limit)) < limit
+        clipped = np.minimum(measurement.intensities, limit).astype(np.float32)
+        fit = data.fit(
+            measurement.initial, replace(measurement, intensities=clipped, noise=Noise(saturation_photons=limit))
+        )
+        assert 0 < fit.pixels == (measurement.intensities < limit).sum() < clipped.size
+
     def test_background_is_part_of_the_model(self):
         measurement, _ = make(noise=Noise(background_photons=5.0))
         honest = data.fit(measurement.initial, measurement)

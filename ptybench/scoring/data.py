@@ -18,6 +18,8 @@ from ptybench.types import BoolArray, ComplexArray, Estimate, FloatArray, Measur
 LEAST_EXPECTED = 1e-3
 # share of the probe's peak intensity that makes its footprint, and share of a footprint that others must cover
 FOOTPRINT, COVERED = 0.01, 0.99
+# share by which a clipped value may lie below the saturation: patterns are float32
+SATURATION_ROUNDING = 1e-6
 # complex numbers in one batch of exit waves (64 MiB)
 BATCH = 2**22
 
@@ -87,7 +89,7 @@ def fit(
         done += len(predicted)
         counts = np.broadcast_to(good, measured.shape)
         if saturation is not None:
-            counts = counts & (measured < saturation)
+            counts = counts & (measured < saturation * (1 - SATURATION_ROUNDING))
         photons, model = measured[counts], predicted[counts] + measurement.noise.background_photons
         difference += float(np.sum(np.abs(np.sqrt(model) - np.sqrt(photons))))
         amplitude += float(np.sum(np.sqrt(photons)))
