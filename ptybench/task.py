@@ -2,7 +2,8 @@
 
 A file holds the tier ``small`` in its tables and, under ``[tiers.paper]`` and ``[tiers.large]``, what differs there.
 A ladder names one field and its standard values. Every field can be overridden by its dotted path
-(``scan.overlap=0.25``), the ladder's field also by the ladder's name, any field by its last name where that is unique.
+(``scan.overlap=0.25``), the ladder's field also by the ladder's name, any field by its last name where that is unique,
+and a whole table by its name (``probe={"kind": "gaussian", "fwhm_m": 4e-7}``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ Domain = Literal["train", "dev", "release"]
 Tier = Literal["small", "paper", "large"]
 DOMAINS: tuple[Domain, ...] = ("train", "dev", "release")
 TIERS: tuple[Tier, ...] = ("small", "paper", "large")
+TABLES = frozenset({"specimen", "probe", "scan", "geometry", "dose", "detector", "errors", "start", "budget"})
 
 AnySpecimen = Annotated[Particles | Pictures | SiemensStar, Field(discriminator="kind")]
 AnyProbe = Annotated[ApertureProbe | ZonePlateProbe | PinholeProbe | GaussianProbe, Field(discriminator="kind")]
@@ -163,7 +165,8 @@ def parse_task(text: str, where: str, tier: Tier = "small", overrides: dict[str,
         text: the TOML document.
         where: its name, for error messages.
         tier: which tier.
-        overrides: dotted path, ladder name or unique last name → value.
+        overrides: dotted path, ladder name or unique last name → value; a table's name (``specimen``, ``probe``) → a
+            table that replaces it.
 
     Raises:
         InvalidData: where the text is not TOML or a field is missing, misspelt or out of range.
@@ -188,7 +191,9 @@ def parse_task(text: str, where: str, tier: Tier = "small", overrides: dict[str,
         return task
     tree = task.model_dump()
     for key, value in overrides.items():
-        _assign(tree, resolve_path(task, key), value)
+        # a whole table takes the other's place: another kind of specimen or probe has other fields
+        whole = key in TABLES and isinstance(value, dict | list)
+        _assign(tree, key if whole else resolve_path(task, key), value)
     return _validate(tree, InvalidOption, "")
 
 

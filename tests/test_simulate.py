@@ -15,9 +15,10 @@ from ptybench.errors import InvalidOption, NotEnoughMemory
 from ptybench.optics import layout
 from ptybench.optics.exposure import dose_map
 from ptybench.optics.scans import overlap_linear
+from ptybench.scoring.data import fit
 from ptybench.simulation import simulate
 from ptybench.task import parse_task
-from ptybench.types import Gauges
+from ptybench.types import Estimate, Gauges
 
 TEXT = """
 name = "simulated"
@@ -382,3 +383,31 @@ def test_the_nominal_scan_does_not_tell_what_is_true(wrong):
         assert truth.positions_px.min() >= 1
         assert (truth.positions_px.max(axis=0) <= np.array(truth.object.shape) - 33).all()
     assert signs == {True, False}
+
+
+def test_the_r_factor_of_the_truth_counts_the_pixels_that_scoring_counts():
+    """The truth as an estimate has the R-factor that the card states, clipped and bad pixels left out."""
+    measurement, truth = simulate(task(saturation_photons=3000.3, dead_fraction=0.01, background_photons=0.5))
+    assert (measurement.intensities == np.float32(3000.3)).any()
+    estimate = Estimate(truth.object, truth.probe, truth.positions_px, truth.pixel_size_m, truth.distance_m)
+    assert truth.facts["r_factor_truth"] == pytest.approx(fit(estimate, measurement).r_factor, rel=1e-6)
+
+
+SPECIMENS = [{"kind": "siemens_star"}, {"kind": "pictures"}, {"kind": "particles", "diameter_m": [1e-7, 3e-7]}]
+PROBES = [
+    {"kind": "pinhole", "diameter_m": 3e-7, "distance_m": 1e-4, "modes": 2},
+    {"kind": "zone_plate", "diameter_m": 1e-4, "outer_zone_m": 1e-7, "stop_m": 2e-5, "defocus_m": 1e-4},
+    {"kind": "aperture", "numerical_aperture": 9e-4, "defocus_m": 1e-4, "modes": 3, "mode_power": [0.7, 0.2, 0.1]},
+]
+
+
+@pytest.mark.parametrize(("specimen", "probe"), list(zip(SPECIMENS, PROBES, strict=True)))
+def test_another_kind_of_specimen_and_probe_by_override(specimen, probe):
+    changed = parse_task(TEXT, "tests", overrides={"specimen": specimen, "probe": probe, "scan.overlap": 0.6})
+    assert changed.specimen.kind == specimen["kind"]
+    assert changed.probe.kind == probe["kind"]
+    measurement, truth = simulate(changed)
+    assert len(truth.probe) == probe.get("modes", 1)
+    assert measurement.intensities.sum() == pytest.approx(truth.facts["photons_total"], rel=1e-2)
+    with pytest.raises(InvalidOption, match="probe"):
+        parse_task(TEXT, "tests", overrides={"probe": probe | {"fwhm_m": 1e-7}})
