@@ -21,7 +21,16 @@ def board(options: str) -> str:
     """Return a board of the published records as Markdown."""
     if not any((ROOT / "results").rglob("*.json")):
         return NONE
-    command = [sys.executable, "-m", "ptybench", "leaderboard", *options.split(), "--results", str(ROOT / "results")]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "ptybench",
+        "leaderboard",
+        *options.split(),
+        "--results",
+        str(ROOT / "results"),
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

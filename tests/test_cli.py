@@ -34,7 +34,7 @@ HEAVY = ("torch", "scipy", "skimage", "pandas", "matplotlib", "seaborn", "xraydb
 
 def ptybench(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
-    command = [sys.executable, "-m", "ptybench", *map(str, words)]
+    command = [sys.executable, "-P", "-m", "ptybench", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
 
 
@@ -233,7 +233,7 @@ def test_the_unexpected_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch, capfd
 def test_a_closed_pipe_is_quiet() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "ptybench", "list", "metrics"]
+    command = [sys.executable, "-P", "-m", "ptybench", "list", "metrics"]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
     os.close(writer)
     assert done.stderr == b""
@@ -440,6 +440,7 @@ def test_a_method_that_hangs_is_stopped(tmp_path: Path) -> None:
 def test_an_interrupt_is_a_sentence_and_leaves_a_record(tmp_path: Path) -> None:
     command = [
         sys.executable,
+        "-P",
         "-m",
         "ptybench",
         "run",

@@ -129,7 +129,7 @@ def test_the_example_of_a_plugin_is_short_and_keeps_the_contract(tmp_path: Path)
     (code,) = blocks(ROOT / "docs/plugins.md", "python")
     assert len(code.splitlines()) < 40
     (tmp_path / "descent.py").write_text(code)
-    command = [sys.executable, "-m", "ptybench", "check", str(tmp_path / "descent.py"), "--json"]
+    command = [sys.executable, "-P", "-m", "ptybench", "check", str(tmp_path / "descent.py"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     checks = {one["check"]: one["verdict"] for one in json.loads(done.stdout)["checks"]}
     assert "failed" not in checks.values()
