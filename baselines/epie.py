@@ -19,6 +19,8 @@ class SequentialSolver(Solver):
     their summed intensity (Thibault & Menzel 2013, 10.1038/nature11806), the object's steps add up over the modes.
     """
 
+    threads = 1
+
     def setup(self) -> None:
         """Hold the probe so that sub-pixel visits are cheap."""
         self.shifted = ShiftedProbe(self.model, self.initial_probe)

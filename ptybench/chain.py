@@ -42,6 +42,11 @@ class Chain(Solver):
         self.current = parts[0].create(measurement, device, seed, None)
         self.device = self.current.device
 
+    @property
+    def threads(self) -> int:  # type: ignore[override]
+        """Those of the part whose turn it is."""
+        return self.current.threads
+
     def epoch(self) -> float:
         """One epoch of the part whose turn it is."""
         last = len(self.parts) - 1

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, SupportsFloat
 
 import numpy as np
 import torch
@@ -66,6 +67,8 @@ class Solver(ABC):
         progress: share of the budget used before this epoch, in [0, 1); set by the driver.
         epochs_done: epochs finished.
         converged: an algorithm that knows its end sets this.
+        threads: CPU threads that serve it best; ``0`` takes all there are. One pattern at a time is too little work to
+            share out, and threads that wait for each other cost more than they save.
 
     """
 
@@ -74,6 +77,7 @@ class Solver(ABC):
     Options: ClassVar[type[SolverOptions]] = SolverOptions
     refines: ClassVar[frozenset[str]] = frozenset({"object", "probe"})
     dtype: ClassVar[torch.dtype] = torch.complex64
+    threads: int = 0
 
     def __init__(
         self,
@@ -209,6 +213,20 @@ class Outcome:
     peak_device_bytes: int | None
 
 
+@contextmanager
+def threads(most: int) -> Iterator[int]:
+    """Let torch use at most so many CPU threads for a while (``0``: as many as now); yields how many."""
+    before = torch.get_num_threads()
+    count = min(before, most) if most else before
+    if count != before:
+        torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        if count != before:
+            torch.set_num_threads(before)
+
+
 def solve(
     solver: Solver,
     limit: Limit,
@@ -232,7 +250,10 @@ def solve(
     while not solver.converged and (share := limit.share(epoch, seconds)) < 1:
         solver.progress = share
         start = time.perf_counter()
-        error = solver.epoch()
+        with threads(solver.threads):
+            error = solver.epoch()
+        if isinstance(error, bool) or not isinstance(error, SupportsFloat):
+            raise TypeError(f"{solver.name}.epoch() must return the data error, a number, got {type(error).__name__}")
         if cuda:
             torch.cuda.synchronize(solver.device)
         seconds += time.perf_counter() - start

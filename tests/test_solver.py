@@ -122,6 +122,14 @@ def test_divergence_is_seen(problem: Problem) -> None:
     assert (outcome.status, outcome.epochs, outcome.stop_reason) == ("diverged", 1, None)
 
 
+@pytest.mark.parametrize("error", [None, "0.5", True])
+def test_a_data_error_that_is_no_number_is_said_so(problem: Problem, error: Any) -> None:
+    solver = EPIE(problem.measurement)
+    solver.epoch = lambda: error  # type: ignore[method-assign]
+    with pytest.raises(TypeError, match="must return the data error"):
+        solve(solver, Limit(epochs=1))
+
+
 def test_modes_are_added_and_removed_at_constant_power() -> None:
     probe = make_problem(modes=2).probe
     for count in (0, 1, 2, 3, 6):
@@ -193,3 +201,21 @@ def test_cuda_agrees_with_the_cpu(kind: type[Solver], problem: Problem) -> None:
     outcome = solve(kind(problem.measurement, device="cuda", seed=1), Limit(epochs=3))
     assert np.abs(on_cpu.object - outcome.estimate.object).max() < 1e-3
     assert outcome.peak_device_bytes
+
+
+def test_sequential_methods_take_one_thread_and_give_the_others_back(problem: Problem) -> None:
+    seen: list[int] = []
+
+    class Watching(EPIE):
+        def epoch(self) -> float:
+            seen.append(torch.get_num_threads())
+            return super().epoch()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        solve(Watching(problem.measurement), Limit(epochs=1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]

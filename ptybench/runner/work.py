@@ -27,7 +27,7 @@ from ptybench.runner.job import (
     checkpoint_file,
     sentence,
 )
-from ptybench.solver import Limit, Solver, Step, solve
+from ptybench.solver import Limit, Solver, Step, solve, threads
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -55,6 +55,8 @@ def run_job(folder: Path, say: Say) -> None:
     solver: Solver | None = None
     try:
         solver = make_solver(folder, job)
+        with threads(solver.threads) as count:
+            say({"ready": {"threads": count}})
         outcome = solve(solver, Limit(job.epochs, job.seconds), job.checkpoints, on_step)
         usage = usage_of()
         save_reconstruction(folder / ESTIMATE_FILE, outcome.estimate)
