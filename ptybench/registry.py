@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ptybench.errors import DuplicateName, InvalidData, UnknownName
@@ -100,10 +101,36 @@ def load_method(name: str) -> type[Solver]:
             return _class_named(_load_file(_plugins[name]), name)
         if ":" in listed.origin:
             module, _, attribute = listed.origin.partition(":")
-            kind: type[Solver] = getattr(importlib.import_module(module), attribute)
+            kind = getattr(_imported(module), attribute, None)
+            if not (inspect.isclass(kind) and issubclass(kind, _solver_class())):
+                raise InvalidData(
+                    f"the installed method {name!r} points to {listed.origin}, which is no Solver subclass"
+                )
             return kind
         return _class_named(importlib.import_module(listed.origin), name)
     raise UnknownName("method", name, method_names())
+
+
+def _imported(module: str) -> ModuleType:
+    """Import a module of an installed plug-in.
+
+    Raises:
+        InvalidData: where that fails, in whatever way.
+
+    """
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise InvalidData(
+            f"the installed plug-in {module} cannot be imported, repair or uninstall its package: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _solver_class() -> type[Solver]:
+    from ptybench.solver import Solver
+
+    return Solver
 
 
 def resolve_method(name: str, options: dict[str, Any] | None = None) -> ResolvedMethod:
@@ -232,7 +259,15 @@ def _declared_tasks(text: str) -> list[str]:
     """The strings of a literal ``TASKS = […]``, without running anything."""
     for node in ast.parse(text).body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "TASKS" for t in node.targets):
-            return [str(name) for name in ast.literal_eval(node.value)]
+            try:
+                names = ast.literal_eval(node.value)
+            except ValueError:
+                names = None
+            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+                raise InvalidData(
+                    'a plug-in\'s TASKS must be a plain list of file names, such as TASKS = ["mine.toml"]'
+                )
+            return list(names)
     return []
 
 
@@ -246,16 +281,14 @@ def _load_file(path: Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidData(f"the plug-in {path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
 
 
 def _class_named(module: Any, name: str) -> type[Solver]:
-    from ptybench.solver import Solver
-
     for value in vars(module).values():
-        if inspect.isclass(value) and issubclass(value, Solver) and value.__dict__.get("name") == name:
+        if inspect.isclass(value) and issubclass(value, _solver_class()) and value.__dict__.get("name") == name:
             return value
     raise InvalidData(f"{module.__name__} declares the method {name!r} but holds no such Solver subclass")
 
@@ -267,7 +300,7 @@ def _task_files() -> Iterator[tuple[str, str, Any]]:
     """``(name, origin, readable)`` of every task file of the project and of installed plug-ins."""
     places = [("ptybench.tasks", resources.files("ptybench.tasks"))]
     for point in metadata.entry_points(group="ptybench.tasks"):
-        places.append((point.value, resources.files(point.value)))
+        places.append((point.value, resources.files(_imported(point.value))))
     for origin, folder in places:
         for item in sorted(folder.iterdir(), key=lambda item: item.name):
             if item.name.endswith(".toml"):
@@ -286,7 +319,11 @@ def list_tasks() -> list[Listed]:
     found: dict[str, Listed] = {}
     for name, origin, item in _task_files():
         _refuse_duplicate("task", name, found)
-        found[name] = Listed(name, tomllib.loads(item.read_text(encoding="utf-8")).get("title", ""), origin)
+        try:
+            title = tomllib.loads(item.read_text(encoding="utf-8")).get("title", "")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidData(f"the task {origin}/{item.name} is not TOML: {error}") from None
+        found[name] = Listed(name, str(title), origin)
     return list(found.values())
 
 
@@ -301,6 +338,7 @@ def load_task(name: str | Path, tier: Tier = "small", overrides: dict[str, Any] 
     Raises:
         UnknownName: no such task, tier or field.
         InvalidData: the file is missing or not a valid task.
+        DuplicateName: two installed tasks claim the name.
         InvalidOption: an override that is out of range.
 
     """
@@ -310,13 +348,16 @@ def load_task(name: str | Path, tier: Tier = "small", overrides: dict[str, Any] 
         raise UnknownName("tier", tier, TIERS)
     if isinstance(name, Path) or name.endswith(".toml"):
         return load_task_file(Path(name), tier, overrides)
-    for known, origin, item in _task_files():
-        if known == name:
-            task = parse_task(item.read_text(encoding="utf-8"), f"{origin}/{item.name}", tier, overrides)
-            if task.name != name:
-                raise InvalidData(f"{origin}/{item.name} calls its task {task.name!r}: the file's name must agree")
-            return task
-    raise UnknownName("task", name, task_names())
+    matches = [(origin, item) for known, origin, item in _task_files() if known == name]
+    if not matches:
+        raise UnknownName("task", name, task_names())
+    origin, item = matches[0]
+    if len(matches) > 1:
+        raise DuplicateName(f"the task {name!r} is defined by {origin} and by {matches[1][0]}: rename one")
+    task = parse_task(item.read_text(encoding="utf-8"), f"{origin}/{item.name}", tier, overrides)
+    if task.name != name:
+        raise InvalidData(f"{origin}/{item.name} calls its task {task.name!r}: the file's name must agree")
+    return task
 
 
 # --- datasets and metrics --------------------------------------------------------------------------------------------

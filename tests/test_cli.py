@@ -144,6 +144,10 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
     assert "--json" in shown
 
 
+def test_examples_fit_a_terminal_so_that_they_can_be_copied() -> None:
+    assert max(len(line) for examples in EXAMPLES.values() for line in examples.splitlines()) <= 78
+
+
 def test_the_general_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     shown = capsys.readouterr().out
@@ -166,6 +170,8 @@ WRONG = {
     "unknown option": (["run", "--taks", "low_dose"], "--task"),
     "no task": (["run", "--method", "epie"], "--task"),
     "no method": (["run", "--task", "low_dose"], "--method"),
+    "an empty method": (["run", "--task", "low_dose", "--method", ","], "--method"),
+    "an empty task": (["run", "--task", ",", "--method", "epie"], "--task"),
     "unknown task": (["run", "--task", "low_dosis", "--method", "epie"], "'low_dose'"),
     "unknown method": (["run", "--task", "low_dose", "--method", "epi"], "'epie'"),
     "unknown key": (["run", "--task", "low_dose", "--method", "epie", "--set", "alhpa=1"], "'alpha'"),

@@ -113,3 +113,60 @@ def test_unknown_names_suggest_the_nearest() -> None:
         registry.load_method("rpi")
     with pytest.raises(UnknownName, match="unknown tier 'tiny'"):
         registry.load_task("low_overlap", "tiny")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tasks", ["5", "'mine.toml'", "[name for name in ()]", "[5]"])
+def test_tasks_of_a_plugin_that_are_no_plain_list_are_refused(tmp_path: Path, tasks: str) -> None:
+    path = write(tmp_path, "nothing")
+    path.write_text(f"TASKS = {tasks}\n{path.read_text()}")
+    with pytest.raises(InvalidData, match="plain list"):
+        registry.add_plugin(path)
+
+
+def test_a_plugin_that_exits_on_import_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "leaver", "leaver.py")
+    path.write_text(f"raise SystemExit(3)\n{path.read_text()}")
+    registry.add_plugin(path)
+    with pytest.raises(InvalidData, match="cannot be imported"):
+        registry.load_method("leaver")
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, **points: str) -> Path:
+    """Make a package importable, with the entry points ``group=value`` under the name of the package."""
+    (folder / package).mkdir()
+    (folder / package / "__init__.py").touch()
+    info = folder / f"{package}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+    lines = [f"[ptybench.{group}]\n{package} = {value}\n" for group, value in points.items()]
+    (info / "entry_points.txt").write_text("".join(lines))
+    monkeypatch.syspath_prepend(folder)
+    return folder / package
+
+
+@pytest.mark.parametrize("value", ["broken_methods.ghost:Ghost", "broken_methods:Nope"])
+def test_a_broken_installed_method_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    install(tmp_path, monkeypatch, "broken_methods", methods=value)
+    with pytest.raises(InvalidData, match="broken_methods"):
+        registry.load_method("broken_methods")
+
+
+def test_broken_installed_tasks_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "broken_tasks", tasks="broken_tasks.ghost")
+    with pytest.raises(InvalidData, match="uninstall"):
+        registry.list_tasks()
+
+
+def test_installed_tasks_that_are_no_toml_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = install(tmp_path, monkeypatch, "odd_tasks", tasks="odd_tasks")
+    (folder / "odd.toml").write_text("hello")
+    with pytest.raises(InvalidData, match="not TOML"):
+        registry.list_tasks()
+
+
+def test_an_installed_task_cannot_hide_behind_a_name_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = install(tmp_path, monkeypatch, "twin_tasks", tasks="twin_tasks")
+    ours = resources.files("ptybench.tasks").joinpath("low_dose.toml").read_text(encoding="utf-8")
+    (folder / "low_dose.toml").write_text(ours, encoding="utf-8")
+    with pytest.raises(DuplicateName, match="twin_tasks"):
+        registry.load_task("low_dose")

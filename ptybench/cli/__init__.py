@@ -25,8 +25,8 @@ Command = Callable[..., int | None]
 
 EXAMPLES: dict[Command, str] = {
     run: "ptybench run --task low_overlap --method epie\n"
-    "ptybench run --task low_dose --method epie,rpie --seeds 0-4 --set photons=1e3 --set method.alpha=0.5\n"
-    "ptybench run --data siemens_star_aps --method epie --set alpha=0.3 --set beta=0.3 --epochs 25",
+    "ptybench run --task low_dose --method epie,rpie --seeds 0-4 --set photons=1e3\n"
+    "ptybench run --data siemens_star_aps --method epie --set alpha=0.3 --epochs 25",
     listing: "ptybench list tasks\nptybench list methods --json",
     info: "ptybench info low_dose --picture low_dose.png\nptybench info epie",
     simulate: "ptybench simulate --task low_dose --out low_dose.cxi --with-truth truth.h5",

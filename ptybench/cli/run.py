@@ -145,9 +145,9 @@ def run(
 
 
 def _refuse_contradictions(tasks: OnTasks, data: OnData, method: Reconstruction, execution: Execution) -> None:
-    if bool(tasks.task) == bool(data.data):
+    if bool(split_names(tasks.task)) == bool(split_names(data.data)):
         raise UsageError("give either --task NAME or --data NAME: `ptybench list tasks` or `list datasets` names them")
-    if not method.method:
+    if not split_names(method.method):
         raise UsageError("give --method NAME: `ptybench list methods` names them")
     if tasks.task and data.preparation:
         raise InvalidOption(f"--{next(iter(data.preparation)).replace('_', '-')} is for --data, not for a task")
