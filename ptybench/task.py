@@ -265,5 +265,6 @@ def load_task_file(path: Path, tier: Tier = "small", overrides: dict[str, Any] |
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidData(f"cannot read the task file {path}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidData(f"cannot read the task file {path}: {reason}") from None
     return parse_task(text, str(path), tier, overrides)
