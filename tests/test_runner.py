@@ -554,3 +554,9 @@ def test_real_data_hold_patterns_back_and_are_split(tmp_path: Path, problem: Pro
     moved = replace(problem.measurement, positions_px=problem.measurement.positions_px + 0.25)
     other = plan(data=LoadedData(moved, "my scan", {}), method="epie", epochs=3, device="cpu", withheld=0.1)
     assert other.cell.key != settled.cell.key
+
+
+def test_the_oracle_is_not_stopped_by_the_tasks_epochs() -> None:
+    assert plan(task="low_dose", method="oracle").cell.epochs == 10_000
+    assert plan(task="low_dose", method="oracle", epochs=3).cell.epochs == 3
+    assert plan(task="low_dose", method="epie").cell.epochs == 200

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_CHECKPOINTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DATA_EPOCHS = 100
 """Budget on a real measurement where none is asked for."""
+ORACLE_EPOCHS = 10_000
+"""Budget of the control that knows the truth: it runs until its likelihood stands still, not for the task's epochs."""
 DATA_WITHHELD = 0.05
 """Share of a real measurement's patterns that its solver never sees."""
 
@@ -197,11 +199,12 @@ def plan(
         )
         return Plan(cell, resolved, torch_device, loaded=loaded)
     settled = _task(task, tier, task_overrides or {})
+    usual = ORACLE_EPOCHS if resolved.needs_truth else settled.budget.epochs
     cell = Cell(
         task=settled.identity(),
         domain=domain,
         tier=settled.tier,
-        epochs=settled.budget.epochs if epochs is None and seconds is None else epochs,
+        epochs=usual if epochs is None and seconds is None else epochs,
         withheld=settled.withheld if withheld is None else withheld,
         split=bool(split),
         **common,
