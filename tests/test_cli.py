@@ -458,7 +458,14 @@ def test_an_interrupt_is_a_sentence_and_leaves_a_record(tmp_path: Path) -> None:
         FAULTY,
     ]
     command += [*TINY, "--results", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # tests started in a shell's background inherit that SIGINT is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     said = ""
     while "epoch 1" not in said:
