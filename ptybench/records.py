@@ -95,6 +95,7 @@ class Provenance(_Part):
 
     package_version: str
     code_hash: str
+    scoring_version: int = 1
     git_commit: str | None = None
     plugins: dict[str, str] = Field(default_factory=dict)
     python: str = ""

@@ -200,3 +200,10 @@ def test_kill_9_while_writing_leaves_a_whole_record(tmp_path: Path) -> None:
         assert record is not None
         assert set(record.facts.values()) == {float(record.seed)}
         assert [r.seed for r in Store(tmp_path).records()] == [record.seed]  # left-over temporary files are not read
+
+
+def test_a_record_says_which_version_of_scoring_made_it() -> None:
+    from ptybench.runner.provenance import provenance
+    from ptybench.scoring.metrics import SCORING_VERSION
+
+    assert provenance().model_dump()["scoring_version"] == SCORING_VERSION

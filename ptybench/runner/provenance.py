@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ptybench.records import Provenance
+from ptybench.scoring.metrics import SCORING_VERSION
 
 # what decides a number; the words and pictures around it (cli, leaderboard, report) do not make a record stale
 _DECIDING = ("optics", "scoring", "baselines", "datasets", "io")
@@ -87,6 +88,7 @@ def provenance(plugins: Sequence[Path] = (), used_threads: int | None = None) ->
     return Provenance(
         package_version=package_version("ptybench") or "unknown",
         code_hash=code_hash(),
+        scoring_version=SCORING_VERSION,
         git_commit=git_commit(),
         plugins={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in plugins},
         python=platform.python_version(),
