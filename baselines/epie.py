@@ -4,56 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.optics.forward import ShiftedProbe, largest_intensity
-from ptybench.solver import Solver, SolverOptions
-
-
-class SequentialSolver(Solver):
-    """The PIE family: patterns one after another, object and probe updated at each.
-
-    A member says how strongly (:meth:`object_step`, :meth:`probe_step`). With several probe modes the constraint is on
-    their summed intensity (Thibault & Menzel 2013, 10.1038/nature11806), the object's steps add up over the modes.
-    """
-
-    threads = 1
-
-    def setup(self) -> None:
-        """Hold the probe so that sub-pixel visits are cheap."""
-        self.shifted = ShiftedProbe(self.model, self.initial_probe)
-
-    @property
-    def probe(self) -> Tensor:
-        """The current probe modes ``(M, h, w)``."""
-        return self.shifted.modes
-
-    def object_step(self, probe: Tensor) -> Tensor:
-        """What the exit wave's change is multiplied with for the object, ``(M, h, w)``."""
-        raise NotImplementedError
-
-    def probe_step(self, patch: Tensor) -> Tensor:
-        """What the exit wave's change is multiplied with for the probe, ``(h, w)``."""
-        raise NotImplementedError
-
-    @torch.inference_mode()
-    def epoch(self) -> float:
-        """Visit every pattern once; both updates use the object and probe from before the visit."""
-        error = self.model.amplitudes.new_zeros(())
-        refine_probe = self.refine_probe and self.epochs_done >= self.options.probe_start
-        for k in self.order():
-            probe = self.shifted.at(k)
-            patch = self.object[self.model.windows[k]]
-            change, squared = self.model.modulus_change(probe * patch, k)
-            error += squared
-            object_step = self.object_step(probe)
-            if refine_probe:
-                self.shifted.add(self.probe_step(patch) * change)
-            for mode in range(len(change)):
-                patch.addcmul_(object_step[mode], change[mode])
-        return float(error) / self.model.power
+from ptybench.engines.sequential import SequentialOptions, SequentialSolver
+from ptybench.optics.forward import largest_intensity
+from ptybench.specs import Tunable
 
 
 class EPIE(SequentialSolver):
@@ -65,19 +21,17 @@ class EPIE(SequentialSolver):
 
     name = "epie"
 
-    class Options(SolverOptions):
+    class Options(SequentialOptions):
         """Steps of ePIE.
 
         Args:
             alpha: object step.
             beta: probe step.
-            probe_start: epochs before the probe is updated.
 
         """
 
-        alpha: Annotated[float, Field(gt=0, le=2)] = 1.0
-        beta: Annotated[float, Field(gt=0, le=2)] = 1.0
-        probe_start: Annotated[int, Field(ge=0)] = 0
+        alpha: Annotated[float, Field(gt=0, le=2), Tunable(0.1, 1.0)] = 1.0
+        beta: Annotated[float, Field(gt=0, le=2), Tunable(0.1, 1.0)] = 1.0
 
     def object_step(self, probe: Tensor) -> Tensor:
         """``α P* / max|P|²`` (eq. 18)."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from ptybench.baselines.epie import SequentialSolver
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.optics.forward import largest_intensity, squared_modulus
-from ptybench.solver import SolverOptions
+from ptybench.engines.sequential import SequentialOptions, SequentialSolver
+from ptybench.optics.forward import largest_intensity, squared_modulus, total_intensity
+from ptybench.specs import Tunable
 
 
 class RPIE(SequentialSolver):
@@ -23,24 +23,23 @@ class RPIE(SequentialSolver):
 
     name = "rpie"
 
-    class Options(SolverOptions):
+    class Options(SequentialOptions):
         """Regularisation of rPIE.
 
         Args:
             alpha: object regularisation; small is bold where the probe is dim.
             beta: probe regularisation; above 1 merely damps.
-            probe_start: epochs before the probe is updated.
 
         """
 
-        alpha: Annotated[float, Field(gt=0, le=5)] = 0.15
-        beta: Annotated[float, Field(gt=0, le=5)] = 5.0
-        probe_start: Annotated[int, Field(ge=0)] = 0
+        alpha: Annotated[float, Field(gt=0, le=5), Tunable(0.05, 0.5)] = 0.15
+        beta: Annotated[float, Field(gt=0, le=5), Tunable(0.5, 5.0)] = 5.0
 
     def object_step(self, probe: Tensor) -> Tensor:
         """``P* / ((1−α) Σ_m|P_m|² + α max Σ_m|P_m|²)``."""
-        intensity = squared_modulus(probe).sum(dim=0)
-        return probe.conj_physical() / self._regularised(intensity, largest_intensity(probe), self.options.alpha)
+        return probe.conj_physical() / self._regularised(
+            total_intensity(probe), largest_intensity(probe), self.options.alpha
+        )
 
     def probe_step(self, patch: Tensor) -> Tensor:
         """``O* / ((1−β)|O|² + β max|O|²)``."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ptybench.errors import InvalidOption, UnknownName
-from ptybench.registry import ResolvedMethod, resolve_method
+from ptybench.registry import ResolvedMethod, option_keys, resolve_method
 from ptybench.solver import Cost, Solver
 from ptybench.types import Estimate, Measurement, Truth
 
@@ -34,7 +34,7 @@ class Chain(Solver):
         device: str | torch.device,
         seed: int,
     ) -> None:
-        self.measurement, self.parts, self.seed = measurement, parts, seed
+        self.measurement, self.parts, self.seed, self.additions = measurement, parts, seed, []
         self.starts = [sum(shares[:i]) / sum(shares) for i in range(len(shares))]
         self.ends = [*self.starts[1:], 1.0]
         self.index, self.spent = 0, Cost()
@@ -54,8 +54,7 @@ class Chain(Solver):
             self._advance()
         start, end = self.starts[self.index], self.ends[self.index]
         self.current.progress = min(max((self.progress - start) / (end - start), 0.0), 1.0)
-        error = self.current.epoch()
-        self.current.epochs_done += 1
+        error = self.current.step()
         self.converged = self.index == last and self.current.converged
         return error
 
@@ -99,10 +98,12 @@ def resolve_chain(name: str, options: dict[str, Any]) -> ResolvedMethod:
     ):
         raise InvalidOption(f"shares of {name}: expected {len(names)} positive numbers, got {shares!r}")
     given: list[dict[str, Any]] = [{} for _ in names]
-    allowed = [set(resolve_method(part).options) for part in names]
+    allowed = [option_keys(part) for part in names]
     for key, value in options.items():
-        owner, _, bare = key.rpartition(".")
-        takers = [i for i, part in enumerate(names) if bare in allowed[i] and owner in ("", part, str(i + 1))]
+        owner, _, rest = key.partition(".")
+        named = [i for i, part in enumerate(names) if owner in (part, str(i + 1)) and rest in allowed[i]]
+        bare = rest if named else key
+        takers = named or [i for i in range(len(names)) if key in allowed[i]]
         if not takers:
             known = {f"{part}.{option}" for part, own in zip(names, allowed, strict=True) for option in own}
             raise UnknownName(f"option of {name}", key, known | {"shares"})

@@ -2,8 +2,9 @@
 
 Nothing here imports an algorithm before it is asked for; listings read the sources instead, so that they are fast.
 A method is found by its class attribute ``name`` in a module of ``ptybench.baselines``, in the entry-point group
-``ptybench.methods`` or in a file given with ``--plugin``; a task by a TOML file in ``ptybench.tasks``, in a package of
-the entry-point group ``ptybench.tasks``, named by a plug-in's ``TASKS = ["mine.toml"]``, or given by its path.
+``ptybench.methods`` or in a file given with ``--plugin``, an addition by its class attribute ``adds``; a task by a TOML
+file in ``ptybench.tasks``, in a package of the entry-point group ``ptybench.tasks``, named by a plug-in's
+``TASKS = ["mine.toml"]``, or given by its path.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ import importlib.util
 import inspect
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ptybench.errors import DuplicateName, InvalidData, UnknownName
+from ptybench.errors import DuplicateName, InvalidData, InvalidOption, UnknownName
+from ptybench.specs import Tunable
 
 if TYPE_CHECKING:
     import torch
 
-    from ptybench.solver import Solver, SolverOptions
+    from ptybench.solver import Addition, Solver, SolverOptions
+    from ptybench.specs import Spec
     from ptybench.task import Task, Tier
     from ptybench.types import Measurement, Truth
 
@@ -61,25 +65,58 @@ class ResolvedMethod:
     create: Callable[[Measurement, str | torch.device, int, Truth | None], Solver]
 
 
-_plugins: dict[str, Path] = {}  # method name → plug-in file
+@dataclass(frozen=True)
+class Declared:
+    """What a source says of a method or an addition, read without running it.
+
+    Args:
+        name: ``epie``, ``admm:poisson``; of an addition ``xcorr``.
+        title: first line of the docstring.
+        fixed: options that a variant fixes.
+        addition: true for an addition.
+        refines: what an addition finds beside object and probe.
+        bases: methods that an addition is listed and swept with.
+
+    """
+
+    name: str
+    title: str
+    fixed: dict[str, Any] = field(default_factory=dict)
+    addition: bool = False
+    refines: frozenset[str] = frozenset()
+    bases: tuple[str, ...] = ()
+
+
+_plugins: dict[str, Path] = {}  # name of a method or an addition → plug-in file
 _task_plugins: dict[str, Path] = {}  # task name → TOML file
 
 
 # --- methods ---------------------------------------------------------------------------------------------------------
+#
+# chain      = composite { ">" composite }      the estimate of one starts the next
+# composite  = method { "+" addition }          an addition looks at the method after each epoch
+# method     = name [ ":" variant ]             a variant fixes options of its method
 
 
 def list_methods() -> list[Listed]:
     """Every method: the project's, the controls, those of installed and of loaded plug-ins."""
-    found: dict[str, Listed] = {}
-    for name, (title, origin) in _sources().items():
-        found[name] = Listed(name, title, origin)
+    return [Listed(one.name, one.title, origin) for one, origin in _known().values() if not one.addition]
+
+
+def list_additions() -> list[Listed]:
+    """Everything that can be added to a method with ``+``."""
+    return [Listed(one.name, one.title, origin) for one, origin in _known().values() if one.addition]
+
+
+def _known() -> dict[str, tuple[Declared, str]]:
+    """Every method and addition by name, with its origin; sorted."""
+    found = dict(_sources())
     for point in metadata.entry_points(group="ptybench.methods"):
         _refuse_duplicate("method", point.name, found)
-        found[point.name] = Listed(point.name, "", point.value)
+        found[point.name] = Declared(point.name, ""), point.value
     for name, path in _plugins.items():
-        title = dict(_declared(path.read_text(encoding="utf-8")))[name]
-        found[name] = Listed(name, title, str(path))
-    return [found[name] for name in sorted(found)]
+        found[name] = {one.name: one for one in _declared(path.read_text(encoding="utf-8"))}[name], str(path)
+    return {name: found[name] for name in sorted(found)}
 
 
 def method_names() -> list[str]:
@@ -87,28 +124,63 @@ def method_names() -> list[str]:
     return [listed.name for listed in list_methods()]
 
 
+def standard_methods(task: Task) -> list[str]:
+    """What ``--methods all`` means on a task.
+
+    Every method with its variants and the controls, and every addition on its usual bases, where the task has
+    something wrong that the addition refines.
+    """
+    known = _known()
+    wrong = {
+        "positions": task.errors.position_error_px > 0,
+        "distance": task.errors.distance != 0 and task.geometry.propagation == "near_field",
+    }
+    singles = [name for name, (one, _) in known.items() if not one.addition]
+    composites = [
+        f"{base}+{name}"
+        for name, (one, _) in known.items()
+        if one.addition and all(wrong[what] for what in one.refines)
+        for base in one.bases
+    ]
+    return sorted(singles + composites)
+
+
 def load_method(name: str) -> type[Solver]:
-    """Return the class of a single method.
+    """Return the class of a single method, or of a variant.
 
     Raises:
         UnknownName: where there is none.
 
     """
-    for listed in list_methods():
-        if listed.name != name:
-            continue
-        if name in _plugins:
-            return _class_named(_load_file(_plugins[name]), name)
-        if ":" in listed.origin:
-            module, _, attribute = listed.origin.partition(":")
-            kind = getattr(_imported(module), attribute, None)
-            if not (inspect.isclass(kind) and issubclass(kind, _solver_class())):
-                raise InvalidData(
-                    f"the installed method {name!r} points to {listed.origin}, which is no Solver subclass"
-                )
-            return kind
-        return _class_named(importlib.import_module(listed.origin), name)
-    raise UnknownName("method", name, method_names())
+    kind: type[Solver] = _load(name, "method")
+    return kind
+
+
+def load_addition(name: str) -> type[Addition]:
+    """Return the class of an addition.
+
+    Raises:
+        UnknownName: where there is none.
+
+    """
+    kind: type[Addition] = _load(name, "addition")
+    return kind
+
+
+def _load(name: str, what: str) -> Any:
+    known = {key: value for key, value in _known().items() if value[0].addition == (what == "addition")}
+    if name not in known:
+        raise UnknownName(what, name, known)
+    declared, origin = known[name]
+    if name in _plugins:
+        return _class_named(_load_file(_plugins[name]), declared)
+    if ":" in origin:
+        module, _, attribute = origin.partition(":")
+        kind = getattr(_imported(module), attribute, None)
+        if not (inspect.isclass(kind) and issubclass(kind, _base_class("method"))):
+            raise InvalidData(f"the installed method {name!r} points to {origin}, which is no Solver subclass")
+        return kind
+    return _class_named(importlib.import_module(origin), declared)
 
 
 def _imported(module: str) -> ModuleType:
@@ -127,32 +199,41 @@ def _imported(module: str) -> ModuleType:
         ) from error
 
 
-def _solver_class() -> type[Solver]:
-    from ptybench.solver import Solver
+def _base_class(what: str) -> type[Any]:
+    from ptybench.solver import Addition, Solver
 
-    return Solver
+    return Addition if what == "addition" else Solver
 
 
 def resolve_method(name: str, options: dict[str, Any] | None = None) -> ResolvedMethod:
     """Settle a method and its options.
 
     Args:
-        name: a method, or a chain ``a>b`` in which the estimate of ``a`` starts ``b``.
-        options: option → value; in a chain ``a.option`` reaches one part, a bare option every part that has it.
+        name: a method ``a``, a variant ``a:v``, a composite ``a+b`` in which ``b`` refines what ``a`` finds, or a chain
+            ``a>b`` in which the estimate of ``a`` starts ``b``.
+        options: option → value; in a composite ``b.option`` reaches an addition, in a chain ``a.option`` one part; a
+            bare option reaches every part of a chain that has it.
 
     Raises:
-        UnknownName: an unknown method or option.
+        UnknownName: an unknown method, addition or option.
         InvalidOption: an option out of range.
 
     """
     from ptybench.chain import resolve_chain
+    from ptybench.composite import resolve_composite
     from ptybench.solver import parse_options
 
     options = dict(options or {})
     if ">" in name:
         return resolve_chain(name, options)
+    if "+" in name:
+        return resolve_composite(name, options)
     kind = load_method(name)
-    settled = parse_options(kind.Options, name, options)
+    fixed = _known()[name][0].fixed
+    for key, value in options.items():
+        if key in fixed and value != fixed[key]:
+            raise InvalidOption(f"{name} fixes {key}={fixed[key]}: for {key}={value} use {name.partition(':')[0]}")
+    settled = parse_options(kind.Options, name, fixed | options)
     needs_truth = "truth" in inspect.signature(kind).parameters
 
     def create(measurement: Measurement, device: str | torch.device, seed: int, truth: Truth | None = None) -> Solver:
@@ -160,6 +241,43 @@ def resolve_method(name: str, options: dict[str, Any] | None = None) -> Resolved
         return kind(measurement, settled, device, seed, **more)
 
     return ResolvedMethod(name, str(kind.version), settled.model_dump(mode="json"), needs_truth, create)
+
+
+def option_owners(method: str) -> dict[str, type[Spec]]:
+    """The options of a single method or composite: prefix (``""``, ``"xcorr."``) → model."""
+    base, *additions = method.split("+")
+    owners: dict[str, type[Spec]] = {"": load_method(base).Options}
+    return owners | {f"{name}.": load_addition(name).Options for name in additions}
+
+
+def option_keys(method: str) -> set[str]:
+    """Every key by which an option of a method, composite or chain can be set."""
+    if ">" in method:
+        parts = [part.strip() for part in method.split(">")]
+        keys = {"shares"}
+        for place, part in enumerate(parts, 1):
+            own = option_keys(part)
+            keys |= own | {f"{owner}.{key}" for key in own for owner in (part, str(place))}
+        return keys
+    return {
+        key
+        for prefix, model in option_owners(method).items()
+        for option in model.model_fields
+        for key in (f"{prefix}{option}", option)
+    }
+
+
+def option_space(method: str) -> dict[str, Tunable]:
+    """What ``ptybench tune`` may turn in a method or composite: key → where to look."""
+    fixed = {key for part in method.split("+")[:1] for key in _known()[part][0].fixed} if ">" not in method else set()
+    return {
+        f"{prefix}{option}": entry
+        for prefix, model in option_owners(method).items()
+        for option, info in model.model_fields.items()
+        if option not in fixed
+        for entry in info.metadata
+        if isinstance(entry, Tunable)
+    }
 
 
 def method_options(name: str) -> type[SolverOptions]:
@@ -185,7 +303,7 @@ def add_plugin(path: Path) -> list[str]:
         raise InvalidData(f"cannot read the plug-in {path}: {error.strerror}") from None
     except (SyntaxError, UnicodeDecodeError) as error:
         raise InvalidData(f"the plug-in {path} is not Python: {error}") from None
-    names = [name for name, _ in declared]
+    names = [one.name for one in declared]
     if not names and not tasks:
         raise InvalidData(
             f'the plug-in {path} holds no method: expected a Solver subclass with a `name = "…"`, or `TASKS = ["…"]`'
@@ -193,7 +311,7 @@ def add_plugin(path: Path) -> list[str]:
     for name in names:
         if _plugins.get(name) == path:
             continue
-        _refuse_duplicate("method", name, {listed.name: listed for listed in list_methods()})
+        _refuse_duplicate("method", name, _known())
         if names.count(name) > 1:
             raise DuplicateName(f"the plug-in {path} declares the method {name!r} twice")
     added = [_add_task(path.parent / task) for task in tasks]
@@ -207,7 +325,7 @@ def _add_task(path: Path) -> str:
 
     name = load_task_file(path).name
     if _task_plugins.get(name) != path:
-        _refuse_duplicate("task", name, {listed.name: listed for listed in list_tasks()})
+        _refuse_duplicate("task", name, {listed.name: (listed, listed.origin) for listed in list_tasks()})
         _task_plugins[name] = path
     return name
 
@@ -217,15 +335,15 @@ def plugin_paths() -> list[Path]:
     return sorted(set(_plugins.values()))
 
 
-def _refuse_duplicate(what: str, name: str, known: dict[str, Listed]) -> None:
+def _refuse_duplicate(what: str, name: str, known: Mapping[str, tuple[object, str]]) -> None:
     if name in known:
-        raise DuplicateName(f"the {what} {name!r} is already defined by {known[name].origin}: choose another name")
+        raise DuplicateName(f"the {what} {name!r} is already defined by {known[name][1]}: choose another name")
 
 
 @cache
-def _sources() -> dict[str, tuple[str, str]]:
-    """Methods of the project: name → (title, module)."""
-    found: dict[str, tuple[str, str]] = {}
+def _sources() -> dict[str, tuple[Declared, str]]:
+    """Methods and additions of the project: name → (what is declared, module)."""
+    found: dict[str, tuple[Declared, str]] = {}
     places = [
         (item.read_text(encoding="utf-8"), f"ptybench.baselines.{item.name.removesuffix('.py')}")
         for item in resources.files("ptybench.baselines").iterdir()
@@ -233,25 +351,39 @@ def _sources() -> dict[str, tuple[str, str]]:
     ]
     controls = resources.files("ptybench").joinpath("controls.py").read_text(encoding="utf-8")
     for text, module in [*places, (controls, "ptybench.controls")]:
-        for name, title in _declared(text):
-            if name in found:
-                raise DuplicateName(f"the method {name!r} is defined by {found[name][1]} and by {module}")
-            found[name] = (title, module)
+        for one in _declared(text):
+            _refuse_duplicate("method", one.name, found)
+            found[one.name] = one, module
     return found
 
 
-def _declared(text: str) -> list[tuple[str, str]]:
-    """``(name, first line of the docstring)`` of every class with a literal ``name``, without running anything."""
+def _declared(text: str) -> list[Declared]:
+    """Every class with a literal ``name`` or ``adds`` and its variants, without running anything."""
     found = []
     for node in ast.parse(text).body:
         if not isinstance(node, ast.ClassDef):
             continue
-        for line in node.body:
-            target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
-            value = getattr(line, "value", None)
-            if isinstance(target, ast.Name) and target.id == "name" and isinstance(value, ast.Constant):
-                title = (ast.get_docstring(node) or "").partition("\n")[0]
-                found.append((str(value.value), title))
+        said = _literals(node)
+        title = (ast.get_docstring(node) or "").partition("\n")[0]
+        if isinstance(said.get("adds"), str):
+            refines, bases = frozenset(said.get("refines", ())), tuple(said.get("bases", ()))
+            found.append(Declared(said["adds"], title, addition=True, refines=refines, bases=bases))
+        elif isinstance(said.get("name"), str):
+            found.append(Declared(said["name"], title))
+            for variant, fixed in said.get("variants", {}).items():
+                found.append(Declared(f"{said['name']}:{variant}", f"{title[:-1]}, {variant}.", fixed))
+    return found
+
+
+def _literals(node: ast.ClassDef) -> dict[str, Any]:
+    """The class attributes that are plain values."""
+    found = {}
+    for line in node.body:
+        target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
+        value = getattr(line, "value", None)
+        if isinstance(target, ast.Name) and isinstance(value, ast.expr):
+            with suppress(ValueError, TypeError):
+                found[target.id] = ast.literal_eval(value)
     return found
 
 
@@ -286,11 +418,16 @@ def _load_file(path: Path) -> Any:
     return module
 
 
-def _class_named(module: Any, name: str) -> type[Solver]:
+def _class_named(module: Any, declared: Declared) -> type[Any]:
+    what, attribute = ("addition", "adds") if declared.addition else ("method", "name")
+    wanted = declared.name if declared.addition else declared.name.partition(":")[0]
     for value in vars(module).values():
-        if inspect.isclass(value) and issubclass(value, _solver_class()) and value.__dict__.get("name") == name:
-            return value
-    raise InvalidData(f"{module.__name__} declares the method {name!r} but holds no such Solver subclass")
+        ours = inspect.isclass(value) and issubclass(value, _base_class(what))
+        if ours and value.__dict__.get(attribute) == wanted:
+            kind: type[Any] = value
+            return kind
+    kinds = "Addition" if declared.addition else "Solver"
+    raise InvalidData(f"{module.__name__} declares the {what} {wanted!r} but holds no such {kinds} subclass")
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------------
@@ -318,7 +455,7 @@ def list_tasks() -> list[Listed]:
     """
     found: dict[str, Listed] = {}
     for name, origin, item in _task_files():
-        _refuse_duplicate("task", name, found)
+        _refuse_duplicate("task", name, {known: (listed, listed.origin) for known, listed in found.items()})
         try:
             title = tomllib.loads(item.read_text(encoding="utf-8")).get("title", "")
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

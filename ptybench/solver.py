@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, SupportsFloat
+from typing import Annotated, Any, ClassVar, Literal, SupportsFloat, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from torch import Tensor
 from ptybench.errors import InvalidOption, UnknownName
 from ptybench.optics.forward import ForwardModel
 from ptybench.specs import Spec, validation_sentence
-from ptybench.types import ComplexArray, Estimate, Measurement
+from ptybench.types import ComplexArray, Estimate, FloatArray, Measurement
+
+SpecT = TypeVar("SpecT", bound=Spec)
 
 
 class SolverOptions(Spec):
@@ -64,6 +66,8 @@ class Solver(ABC):
     Attributes:
         model: data and geometry on the device.
         object: ``(H, W)`` complex64 tensor.
+        probe: ``(M, h, w)`` complex64 tensor.
+        additions: what was added to the method by ``+``, in order.
         progress: share of the budget used before this epoch, in [0, 1); set by the driver.
         epochs_done: epochs finished.
         converged: an algorithm that knows its end sets this.
@@ -92,7 +96,8 @@ class Solver(ABC):
         self.generator = torch.Generator().manual_seed(seed % 2**63)
         self.model = ForwardModel(measurement, self.device, self.options.subpixel, self.dtype)
         self.object = self.tensor(measurement.initial.object)
-        self.initial_probe = self.tensor(with_modes(measurement.initial.probe, self.options.modes))
+        self.probe = self.tensor(with_modes(measurement.initial.probe, self.options.modes))
+        self.additions: list[Addition] = []
         self.refine_probe = "probe" in self.refines and not measurement.known_probe
         self.progress = 0.0
         self.epochs_done = 0
@@ -106,33 +111,89 @@ class Solver(ABC):
     def epoch(self) -> float:
         """Use every pattern once; return the data error ``Σ(√I − |Ψ|)² / ΣI`` seen on the way."""
 
-    @property
-    def probe(self) -> Tensor:
-        """The current probe modes ``(M, h, w)``."""
-        return self.initial_probe
+    def step(self) -> float:
+        """One epoch and what was added to it; the data error."""
+        error = self.epoch()
+        for addition in self.additions:
+            addition.after_epoch()
+        self.epochs_done += 1
+        return error
+
+    def place(self, positions_px: FloatArray) -> None:
+        """Go on with these ``(K, 2)`` positions."""
+        self.model.place(positions_px)
+
+    def refocus(self, distance_m: float) -> None:
+        """Go on with this propagation distance (near field)."""
+        self.model.refocus(distance_m)
 
     def tensor(self, array: np.ndarray[Any, Any]) -> Tensor:
         """A fresh complex tensor on the device."""
         return torch.tensor(array, dtype=self.dtype, device=self.device)
 
-    def order(self) -> Iterator[int]:
+    def order(self) -> list[int]:
         """The patterns in random order, the same for every sequential method with this seed."""
-        return iter(torch.randperm(self.model.count, generator=self.generator).tolist())
+        order: list[int] = torch.randperm(self.model.count, generator=self.generator).tolist()
+        return order
 
     def estimate(self) -> Estimate:
         """What has been found so far, on the host."""
-        start = self.measurement.initial
         return Estimate(
             object=self.object.cpu().numpy().astype(np.complex64),
             probe=orthogonal_modes(self.probe.cpu().numpy()).astype(np.complex64),
-            positions_px=start.positions_px.copy(),
-            pixel_size_m=start.pixel_size_m,
-            distance_m=start.distance_m,
+            positions_px=self.model.positions_px.copy(),
+            pixel_size_m=self.measurement.initial.pixel_size_m,
+            distance_m=self.model.distance_m,
         )
 
     def cost(self) -> Cost:
         """Transforms and network evaluations so far."""
-        return Cost(ffts=self.model.ffts)
+        return Cost(
+            ffts=self.model.ffts, network_evaluations=sum(addition.network_evaluations for addition in self.additions)
+        )
+
+
+class Addition(ABC):
+    """What can be added to any method by its name: ``epie+xcorr``.
+
+    An addition looks at the solver after each epoch, and may change its ``object`` and ``probe``, its positions
+    (:meth:`Solver.place`) or its distance (:meth:`Solver.refocus`).
+
+    Args:
+        solver: the method that it was added to, ready to run.
+        options: an instance of ``Options``; defaults where ``None``.
+
+    Attributes:
+        adds: its name.
+        refines: what it finds beside object and probe: ``"positions"``, ``"distance"`` or nothing.
+        bases: methods that it is listed and swept with; it can be added to any other.
+        network_evaluations: forward passes of a network so far.
+
+    """
+
+    adds: ClassVar[str]
+    version: ClassVar[int] = 1
+    refines: ClassVar[set[str]] = set()
+    bases: ClassVar[tuple[str, ...]] = ()
+    Options: ClassVar[type[Spec]] = Spec
+    network_evaluations: int = 0
+
+    def __init__(self, solver: Solver, options: Spec | None = None) -> None:
+        self.solver = solver
+        self.options: Any = self.Options() if options is None else options
+        self.setup()
+
+    def setup(self) -> None:  # noqa: B027 - some need none
+        """Prepare what is kept between epochs.
+
+        Raises:
+            InvalidOption: where it cannot serve this measurement.
+
+        """
+
+    @abstractmethod
+    def after_epoch(self) -> None:
+        """Improve what the method has found; ``solver.epochs_done`` counts the epochs before this one."""
 
 
 def with_modes(probe: ComplexArray, modes: int) -> ComplexArray:
@@ -251,14 +312,13 @@ def solve(
         solver.progress = share
         start = time.perf_counter()
         with threads(solver.threads):
-            error = solver.epoch()
+            error = solver.step()
         if isinstance(error, bool) or not isinstance(error, SupportsFloat):
             raise TypeError(f"{solver.name}.epoch() must return the data error, a number, got {type(error).__name__}")
         if cuda:
             torch.cuda.synchronize(solver.device)
         seconds += time.perf_counter() - start
         epoch += 1
-        solver.epochs_done = epoch
         if not np.isfinite(error):
             status = "diverged"
         last = status == "diverged" or solver.converged or limit.share(epoch, seconds) >= 1
@@ -304,8 +364,8 @@ def resolve_device(device: str) -> torch.device:
     return found
 
 
-def parse_options(kind: type[SolverOptions], name: str, options: dict[str, Any]) -> SolverOptions:
-    """Validate options of a method.
+def parse_options(kind: type[SpecT], name: str, options: dict[str, Any]) -> SpecT:
+    """Validate options of a method or an addition.
 
     Raises:
         UnknownName: a misspelt option, with the nearest name.

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """Where ``ptybench tune`` looks for the best value of an option; stands beside its bounds in ``Annotated``.
+
+    Args:
+        low: smallest value.
+        high: largest value.
+        log: whether the search is even in the logarithm.
+        choices: the values themselves, instead of a range.
+
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: tuple[float | int | str | bool, ...] = ()
 
 
 class Spec(BaseModel):

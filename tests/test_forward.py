@@ -121,7 +121,7 @@ def test_a_pixel_without_light_gets_phase_zero() -> None:
 def test_largest_intensity() -> None:
     modes = random_complex(3, 8, 8)
     assert float(largest_intensity(modes)) == pytest.approx(float(modes.abs().square().sum(0).max()))
-    assert float(largest_intensity(modes[0])) == pytest.approx(float(modes[0].abs().square().max()))
+    assert float(largest_intensity(modes[:1])) == pytest.approx(float(modes[0].abs().square().max()))
 
 
 def test_transfer_function_back_and_forth_is_the_identity_inside_the_band() -> None:

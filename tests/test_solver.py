@@ -35,7 +35,7 @@ def test_an_epie_step_is_a_gradient_step_on_the_amplitude_loss() -> None:
 
     fresh = Double(one)
     obj = fresh.object.requires_grad_()
-    probe = fresh.initial_probe.requires_grad_()
+    probe = fresh.probe.requires_grad_()
     shifted = torch.fft.ifft2(torch.fft.fft2(probe) * fresh.model.ramp(0))
     patch = obj[fresh.model.windows[0]]
     wave = torch.fft.fft2(shifted * patch, norm="ortho")

@@ -21,7 +21,11 @@ from ptybench.types import FloatArray, Measurement
 KEPT_BYTES = 2**28  # phase ramps of all positions are kept up to this size, made anew at each visit above it
 TINY = 1e-12  # square-root photons; gives a pixel without light the phase 0, see modulus_change
 
+CHUNK_BYTES = 2**21  # exit waves that a CPU's cache holds while a chunk is worked on; a GPU takes 64 times as many
+
 Slices: TypeAlias = tuple[slice, slice]
+Index: TypeAlias = int | slice | list[int]
+"""One pattern, or several of them; several add a leading axis ``B`` to every field."""
 
 
 def squared_modulus(field: Tensor) -> Tensor:
@@ -30,13 +34,20 @@ def squared_modulus(field: Tensor) -> Tensor:
     return intensity
 
 
+def total_intensity(wave: Tensor) -> Tensor:
+    """``Σ_m |Ψ_m|²`` with the axis of modes kept: ``(..., M, h, w)`` to ``(..., 1, h, w)``, a new tensor."""
+    intensity = squared_modulus(wave)
+    return intensity.sum(dim=-3, keepdim=True) if intensity.shape[-3] > 1 else intensity
+
+
 def largest_intensity(field: Tensor) -> Tensor:
-    """``max Σ_m |field_m|²`` over pixels of ``(M, h, w)`` or ``(h, w)``, as a scalar tensor."""
+    """``max Σ_m |field_m|²`` over pixels of ``(M, h, w)`` as a scalar, of ``(B, M, h, w)`` as ``(B, 1, 1, 1)``."""
     intensity = field * field.conj_physical()
-    if intensity.ndim == 3 and len(intensity) > 1:
-        intensity = intensity.sum(dim=0)
+    if intensity.shape[-3] > 1:
+        intensity = intensity.sum(dim=-3, keepdim=True)
     # a contiguous view reduces ten times faster than the strided real part; imaginary parts are 0
-    largest: Tensor = torch.view_as_real(intensity).amax()
+    flat = torch.view_as_real(intensity)
+    largest: Tensor = flat.amax() if flat.ndim == 4 else flat.amax(dim=(-4, -3, -2, -1))[:, None, None, None]
     return largest
 
 
@@ -129,6 +140,8 @@ class ForwardModel:
 
     Attributes:
         amplitudes: ``(K, h, w)`` square roots of the patterns, in the order of the propagator's output.
+        positions_px: ``(K, 2)`` positions that the windows and ramps stand for.
+        distance_m: distance of the propagator, ``None`` where unknown.
         good: ``(h, w)`` 1 where the detector can be trusted, or ``None`` where it can everywhere.
         ffts: two-dimensional transforms done so far, each of one pattern and mode.
 
@@ -146,6 +159,8 @@ class ForwardModel:
         self.count = len(measurement.intensities)
         self.propagator = make_propagator(measurement, device, dtype)
         self.centred = measurement.propagation == "far_field"
+        self.distance_m = measurement.distance_m
+        self._measurement = measurement
         self.amplitudes = self.detector_order(np.sqrt(np.where(measurement.bad_pixels, 0, measurement.intensities)))
         self._amplitudes = self.amplitudes.unbind()  # indexing a tuple costs nothing, selecting from a tensor does
         self.power = float(np.square(self.amplitudes.cpu().numpy(), dtype=np.float64).sum())
@@ -161,9 +176,14 @@ class ForwardModel:
         return torch.as_tensor(np.ascontiguousarray(frames), dtype=self.real, device=self.device)
 
     def place(self, positions_px: FloatArray) -> None:
-        """Take these ``(K, 2)`` positions: windows from the integer part, phase ramps from the fraction."""
-        corner = np.floor(positions_px + 1e-6) if self.subpixel else np.round(positions_px)
+        """Take these ``(K, 2)`` positions: windows from the integer part, phase ramps from the fraction.
+
+        A position beyond the canvas is moved to its edge.
+        """
         room = np.array(self.canvas) - self.shape
+        self.positions_px: FloatArray = np.clip(positions_px, 0, room)
+        positions_px = self.positions_px
+        corner = np.floor(positions_px + 1e-6) if self.subpixel else np.round(positions_px)
         corner = np.clip(corner, 0, room)
         self.corners = [(int(y), int(x)) for y, x in corner]
         h, w = self.shape
@@ -181,69 +201,108 @@ class ForwardModel:
         kept = self.ramps is not None and size <= KEPT_BYTES
         self._kept_ramps = list(self.ramp(slice(None)).unbind()) if kept else None
 
-    def ramp(self, index: int | slice) -> Tensor:
+    def refocus(self, distance_m: float) -> None:
+        """Propagate over another distance from now on (near field)."""
+        m = self._measurement
+        assert m.pixel_size_m is not None
+        assert m.wavelength_m is not None
+        self.propagator = NearField(m.shape, m.pixel_size_m, m.wavelength_m, distance_m, self.device, self.dtype)
+        self.distance_m = distance_m
+
+    def chunks(self, modes: int = 1) -> list[slice]:
+        """All patterns in order, in pieces whose exit waves fit the device's cache."""
+        budget = CHUNK_BYTES * (64 if self.device.type == "cuda" else 1)
+        size = max(1, budget // (modes * math.prod(self.shape) * self.dtype.itemsize))
+        return [slice(i, min(i + size, self.count)) for i in range(0, self.count, size)]
+
+    def ramp(self, index: Index) -> Tensor:
         """The phase ramp ``(..., h, w)`` that shifts a probe spectrum by the fraction of position ``index``."""
         if self._kept_ramps is not None and isinstance(index, int):
             return self._kept_ramps[index]
         assert self.ramps is not None
         return self.ramps[0][index] * self.ramps[1][index]
 
-    def forward(self, exit_wave: Tensor, index: int | slice) -> Tensor:
+    def forward(self, exit_wave: Tensor, index: Index) -> Tensor:
         """Propagate to the detector: ``(M, h, w)`` of one position, or ``(B, M, h, w)`` of several."""
         self.ffts += self.propagator.ffts * math.prod(exit_wave.shape[:-2])
         return self.propagator.forward(exit_wave, self._undo(index))
 
-    def backward(self, wave: Tensor, index: int | slice) -> Tensor:
+    def backward(self, wave: Tensor, index: Index) -> Tensor:
         """Adjoint of :meth:`forward`."""
         self.ffts += self.propagator.ffts * math.prod(wave.shape[:-2])
         return self.propagator.backward(wave, self._undo(index))
 
-    def _undo(self, index: int | slice) -> Tensor | None:
+    def _undo(self, index: Index) -> Tensor | None:
         """The ramp of a shift of the beam that the detector did not follow; none in the far field."""
         if self.centred or self.ramps is None:
             return None
         ramp = self.ramp(index)
-        return ramp[:, None] if isinstance(index, slice) else ramp
+        return ramp if isinstance(index, int) else ramp[:, None]
 
-    def modulus_change(self, exit_wave: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Return ``ψ' − ψ`` of the modulus constraint on pattern ``k``, and its squared norm.
+    def measured(self, index: Index) -> Tensor:
+        """The measured amplitudes ``√I`` in the shape of :func:`total_intensity` of a wave."""
+        return self._amplitudes[index] if isinstance(index, int) else self.amplitudes[index][:, None]
+
+    def modulus_change(self, exit_wave: Tensor, index: Index) -> tuple[Tensor, Tensor]:
+        """Return ``ψ' − ψ`` of the modulus constraint, and its squared norm summed over all patterns.
 
         ``ψ' = D⁻¹[√I Ψ / √(Σ_m |Ψ_m|²)]``; where the detector is bad the modelled value stays, where there is no light
         the phase is 0.
 
         Args:
-            exit_wave: ``(M, h, w)``.
-            k: index of the pattern.
+            exit_wave: ``(M, h, w)`` of one pattern, or ``(B, M, h, w)`` of several.
+            index: which patterns.
 
         """
-        wave = self.forward(exit_wave, k).add_(TINY)
-        intensity = squared_modulus(wave)
-        if len(wave) > 1:
-            intensity = intensity.sum(dim=0)
-        factor = intensity.rsqrt().mul_(self._amplitudes[k]).sub_(1)
+        wave = self.forward(exit_wave, index).add_(TINY)
+        factor = total_intensity(wave).rsqrt().mul_(self.measured(index)).sub_(1)
         if self.good is not None:
             factor.mul_(self.good)
         wave.mul_(factor)
         flat = wave.view(-1)
-        return self.backward(wave, k), torch.vdot(flat, flat).real
+        return self.backward(wave, index), torch.vdot(flat, flat).real
 
-    def shifted_probes(self, probe: Tensor, index: slice) -> Tensor:
+    def amplitude_errors(self, exit_wave: Tensor, index: Index) -> Tensor:
+        """``Σ (√I − √Σ_m |Ψ_m|²)²`` over good pixels: a scalar, or ``(B,)``."""
+        difference = total_intensity(self.forward(exit_wave, index)).sqrt_().sub_(self.measured(index)).square_()
+        if self.good is not None:
+            difference.mul_(self.good)
+        return difference.sum(dim=(-3, -2, -1))
+
+    def shifted_probes(self, probe: Tensor, index: Index) -> Tensor:
         """The probe ``(M, h, w)`` at the fractions of several positions, ``(B, M, h, w)``."""
-        size = len(self.corners[index])
+        size = self.size(index)
         if self.ramps is None:
             return probe.expand(size, *probe.shape)
         self.ffts += len(probe) * (1 + size)
         moved: Tensor = torch.fft.ifft2(torch.fft.fft2(probe) * self.ramp(index)[:, None])
         return moved
 
-    def patches(self, canvas: Tensor, index: slice) -> Tensor:
-        """Windows ``(B, h, w)`` of an object ``(H, W)``."""
-        return torch.stack([canvas[window] for window in self.windows[index]])
+    def shifted_back(self, fields: Tensor, index: Index) -> Tensor:
+        """Adjoint of :meth:`shifted_probes`: ``(B, M, h, w)`` shifted back and added up, ``(M, h, w)``."""
+        if self.ramps is None:
+            return fields.sum(dim=0)
+        self.ffts += math.prod(fields.shape[:-2]) + fields.shape[1]
+        spectra = torch.fft.fft2(fields).mul_(self.ramp(index).conj_physical()[:, None])
+        back: Tensor = torch.fft.ifft2(spectra.sum(dim=0))
+        return back
 
-    def overlap_add(self, patches: Tensor, canvas: Tensor, index: slice) -> None:
+    def size(self, index: Index) -> int:
+        """How many patterns an index stands for."""
+        return 1 if isinstance(index, int) else len(self.windows_of(index))
+
+    def windows_of(self, index: slice | list[int]) -> list[Slices]:
+        """The windows of several positions."""
+        return self.windows[index] if isinstance(index, slice) else [self.windows[k] for k in index]
+
+    def patches(self, canvas: Tensor, index: slice | list[int]) -> Tensor:
+        """Windows ``(B, h, w)`` of an object ``(H, W)``."""
+        return torch.stack([canvas[window] for window in self.windows_of(index)])
+
+    def overlap_add(self, patches: Tensor, canvas: Tensor, index: slice | list[int]) -> None:
         """Adjoint of :meth:`patches`: add ``(B, h, w)`` into an object ``(H, W)``, in place."""
         # a loop of slices is faster than index_add_ on a CPU and sums overlaps in a fixed order
-        for window, patch in zip(self.windows[index], patches, strict=True):
+        for window, patch in zip(self.windows_of(index), patches, strict=True):
             canvas[window] += patch
 
 
@@ -264,22 +323,26 @@ class ShiftedProbe:
         self._held = torch.fft.fft2(probe) if self._moves else probe.clone()
         self._ramp: Tensor | None = None
 
-    def at(self, k: int) -> Tensor:
-        """The modes ``(M, h, w)`` shifted by the fraction of position ``k``."""
+    def at(self, index: Index) -> Tensor:
+        """The modes ``(M, h, w)`` shifted by the fraction of one position, or ``(B, M, h, w)`` by those of several."""
         if not self._moves:
-            return self._held
-        self._ramp = self.model.ramp(k)
-        self.model.ffts += len(self._held)
+            return self._held if isinstance(index, int) else self._held.expand(self.model.size(index), -1, -1, -1)
+        self._ramp = self.model.ramp(index) if isinstance(index, int) else self.model.ramp(index)[:, None]
+        self.model.ffts += len(self._held) * self.model.size(index)
         seen: Tensor = torch.fft.ifft2(self._held * self._ramp)
         return seen
 
     def add(self, change: Tensor) -> None:
-        """Add a change ``(M, h, w)``, given at the position last looked at, shifted back."""
+        """Add a change, given at the position or positions last looked at, shifted back (and added up)."""
         if self._ramp is None:
-            self._held += change
+            self._held += change if change.ndim == 3 else change.sum(dim=0)
             return
-        self.model.ffts += len(self._held)
-        self._held.addcmul_(torch.fft.fft2(change), self._ramp.conj_physical())
+        self.model.ffts += math.prod(change.shape[:-2])
+        spectrum = torch.fft.fft2(change)
+        if change.ndim == 3:
+            self._held.addcmul_(spectrum, self._ramp.conj_physical())
+        else:
+            self._held += spectrum.mul_(self._ramp.conj_physical()).sum(dim=0)
 
     @property
     def modes(self) -> Tensor:

@@ -1,0 +1,1 @@
+"""What families of algorithms share: the loop over patterns, written once."""
