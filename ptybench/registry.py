@@ -108,10 +108,16 @@ def list_additions() -> list[Listed]:
     return [Listed(one.name, one.title, origin) for one, origin in _known().values() if one.addition]
 
 
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    """Entry points of a group; to look through all packages takes 10 ms, which a plan of many cells asks for often."""
+    return tuple(metadata.entry_points(group=group))
+
+
 def _known() -> dict[str, tuple[Declared, str]]:
     """Every method and addition by name, with its origin; sorted."""
     found = dict(_sources())
-    for point in metadata.entry_points(group="ptybench.methods"):
+    for point in _installed("ptybench.methods", tuple(sys.path)):
         _refuse_duplicate("method", point.name, found)
         found[point.name] = Declared(point.name, ""), point.value
     for name, path in _plugins.items():
@@ -436,7 +442,7 @@ def _class_named(module: Any, declared: Declared) -> type[Any]:
 def _task_files() -> Iterator[tuple[str, str, Any]]:
     """``(name, origin, readable)`` of every task file of the project and of installed plug-ins."""
     places = [("ptybench.tasks", resources.files("ptybench.tasks"))]
-    for point in metadata.entry_points(group="ptybench.tasks"):
+    for point in _installed("ptybench.tasks", tuple(sys.path)):
         places.append((point.value, resources.files(_imported(point.value))))
     for origin, folder in places:
         for item in sorted(folder.iterdir(), key=lambda item: item.name):
