@@ -66,8 +66,8 @@ def test_a_unitary_mixing_of_the_modes_changes_nothing(method: str) -> None:
     mixed = np.tensordot(mixing, start.probe, axes=1).astype(np.complex64)
     a = run(method, problem.measurement).estimate
     b = run(method, replace(problem.measurement, initial=replace(start, probe=mixed))).estimate
-    assert differ(a.object, b.object) < 1e-3  # in float32 the phase of dark detector pixels is rounding
-    assert differ(mutual_intensity(a.probe), mutual_intensity(b.probe)) < 1e-3
+    assert differ(a.object, b.object) < 3e-3  # in float32 the phase of dark detector pixels is rounding
+    assert differ(mutual_intensity(a.probe), mutual_intensity(b.probe)) < 3e-3
 
 
 @pytest.mark.parametrize("method", sorted(FULL_BATCH))
