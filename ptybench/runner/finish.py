@@ -6,10 +6,11 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ptybench.io.files import hdf5_file
 from ptybench.io.hdf5 import add_scores, read_estimate, save_reconstruction
-from ptybench.records import Metrics
+from ptybench.records import Metrics, Status
 from ptybench.runner.attempt import Attempt, is_finite
 from ptybench.runner.job import ESTIMATE_FILE, TRACEBACK_FILE, sentence
 from ptybench.runner.prepare import Problem
@@ -32,14 +33,11 @@ def finish(
     if ended.traceback is not None:
         shutil.copyfile(ended.traceback, attempt.artifact("traceback", TRACEBACK_FILE))
     attempt.trace_metrics = score_checkpoints(ended, problem)
-    if ended.status != "done" or ended.done is None:
-        status = "error" if ended.status == "done" else ended.status
-        attempt.end(status, ended.error)
+    verdict = judge(ended)
+    if verdict.estimate is None or ended.done is None:
+        attempt.end(verdict.status, verdict.error)
         return
-    estimate = load_estimate(ended.folder / ESTIMATE_FILE)
-    if ended.done.status == "diverged" or not is_finite(estimate):
-        attempt.end("diverged", "the method diverged: its estimate or its data error is not finite")
-        return
+    estimate = verdict.estimate
     attempt.scores = evaluate(estimate, problem.truth, problem.measurement, problem.withheld, halves)
     if ended.done.epochs > 0:
         attempt.trace_metrics[ended.done.epochs] = dict(attempt.scores.values)
@@ -47,6 +45,29 @@ def finish(
     _write_arrays(attempt, estimate, problem)
     if report:
         _draw(attempt, estimate, problem)
+
+
+class Verdict(NamedTuple):
+    """How a job ended, after a look at what it left; ``estimate`` is there where that can be scored."""
+
+    status: Status
+    error: str | None
+    estimate: Estimate | None
+
+
+def judge(ended: Ended) -> Verdict:
+    """Return how a job ended: its child may call nonsense a success.
+
+    Raises:
+        InvalidData: where it left no estimate.
+
+    """
+    if ended.status != "done" or ended.done is None:
+        return Verdict("error" if ended.status == "done" else ended.status, ended.error, None)
+    estimate = load_estimate(ended.folder / ESTIMATE_FILE)
+    if ended.done.status == "diverged" or not is_finite(estimate):
+        return Verdict("diverged", "the method diverged: its estimate or its data error is not finite", None)
+    return Verdict("ok", None, estimate)
 
 
 def load_estimate(path: Path) -> Estimate:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ptybench import memory
+from ptybench import memory, registry
 from ptybench.records import Metrics
 from ptybench.runner.cells import Plan
+from ptybench.runner.job import Job
 from ptybench.scoring.data import split_withheld
 from ptybench.types import Measurement, Truth, Withheld
 
@@ -56,3 +58,25 @@ def prepare(plan: Plan) -> Problem:
         measurement, withheld = split_withheld(measurement, plan.cell.withheld)
         facts["patterns_withheld"] = 0 if withheld is None else len(withheld.indices)
     return Problem(measurement, withheld, truth, facts)
+
+
+def job_of(plan: Plan, checkpoints: Sequence[int] = (), truth: bool = False) -> Job:
+    """Return what the child is told of a plan.
+
+    Args:
+        plan: the cell.
+        checkpoints: epochs whose estimate is kept.
+        truth: whether the truth is handed over too, to a control.
+
+    """
+    return Job(
+        method=plan.method.name,
+        options=plan.method.options,
+        seed=plan.solver_seed,
+        epochs=plan.cell.epochs,
+        seconds=plan.cell.seconds,
+        checkpoints=list(checkpoints),
+        device=plan.device,
+        plugins=[str(path) for path in registry.plugin_paths()],
+        truth=truth,
+    )

@@ -23,8 +23,8 @@ from ptybench.records import Provenance, Record, Store, TracePoint
 from ptybench.runner.attempt import Attempt
 from ptybench.runner.cells import Plan, plan
 from ptybench.runner.finish import finish, load_estimate
-from ptybench.runner.job import ESTIMATE_FILE, TRACEBACK_FILE, Job, sentence
-from ptybench.runner.prepare import Problem, prepare
+from ptybench.runner.job import ESTIMATE_FILE, TRACEBACK_FILE, sentence
+from ptybench.runner.prepare import Problem, job_of, prepare
 from ptybench.runner.provenance import provenance, threads
 from ptybench.runner.supervisor import Child, Ended, Nursery
 from ptybench.scoring.data import split_halves
@@ -189,7 +189,7 @@ def run_cells(
     """
     stop = threading.Event()
     share = max(1, threads() // jobs) if jobs > 1 else None
-    with Nursery(share) as own, _early, _interruptible():
+    with Nursery(share) as own, _early, interruptible():
         nursery = own if jobs > 1 else _early
         setting = _Setting(Store(results), nursery, stop, force, timeout, report, progress or _silent, memory_bytes)
         tell = on_result or _silent
@@ -216,7 +216,7 @@ def _silent(_: object) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let SIGTERM end a run as Ctrl-C does, where this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -299,19 +299,8 @@ def _attempt(attempt: Attempt, setting: _Setting, more: bool) -> None:
 
 
 def _solve(child: Child, *, plan: Plan, setting: _Setting, truth: Any, measurement: Any, phase: str) -> Ended:
-    job = Job(
-        method=plan.method.name,
-        options=plan.method.options,
-        seed=plan.solver_seed,
-        epochs=plan.cell.epochs,
-        seconds=plan.cell.seconds,
-        checkpoints=plan.checkpoints if phase == "solving" else [],
-        device=plan.device,
-        plugins=[str(path) for path in registry.plugin_paths()],
-        truth=truth is not None,
-    )
     return child.run(
-        job,
+        job_of(plan, plan.checkpoints if phase == "solving" else (), truth=truth is not None),
         measurement,
         truth,
         timeout=setting.timeout,
