@@ -344,6 +344,25 @@ class ShiftedProbe:
         else:
             self._held += spectrum.mul_(self._ramp.conj_physical()).sum(dim=0)
 
+    def gathered(self, change: Tensor) -> Tensor:
+        """A change ``(B, M, h, w)`` at the positions last looked at, shifted back and added up, as it is held here."""
+        if self._ramp is None:
+            return change.sum(dim=0)
+        self.model.ffts += math.prod(change.shape[:-2])
+        return torch.fft.fft2(change).mul_(self._ramp.conj_physical()).sum(dim=0)
+
+    def seen(self, direction: Tensor) -> Tensor:
+        """What was :meth:`gathered`, at the positions last looked at, ``(B, M, h, w)`` or ``(1, M, h, w)`` for all."""
+        if self._ramp is None:
+            return direction[None]
+        self.model.ffts += len(direction) * len(self._ramp)
+        moved: Tensor = torch.fft.ifft2(direction * self._ramp)
+        return moved
+
+    def move(self, direction: Tensor, length: Tensor) -> None:
+        """Go along what was :meth:`gathered`, ``length`` times."""
+        self._held += direction * length
+
     @property
     def modes(self) -> Tensor:
         """The modes ``(M, h, w)`` at fraction zero, a new tensor."""
