@@ -19,6 +19,7 @@ from ptybench.cli.doctor import doctor
 from ptybench.cli.listing import info, listing
 from ptybench.cli.output import schema
 from ptybench.cli.run import run
+from ptybench.cli.tune import tune
 from ptybench.errors import PtybenchError
 
 Command = Callable[..., int | None]
@@ -31,6 +32,9 @@ EXAMPLES: dict[Command, str] = {
     info: "ptybench info low_dose --picture low_dose.png\nptybench info epie",
     simulate: "ptybench simulate --task low_dose --out low_dose.cxi --with-truth truth.h5",
     score: "ptybench score reconstruction.h5 --task low_dose --seed 0",
+    tune: "ptybench tune --task low_dose --method epie --trials 20\n"
+    "ptybench tune --task all --method all --jobs 2\n"
+    "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10 --seeds 1000-1003",
     leaderboard: "ptybench leaderboard --task low_overlap --format md",
     doctor: "ptybench doctor",
     check: "ptybench check my_method.py:MyMethod",
