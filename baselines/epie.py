@@ -8,7 +8,6 @@ from pydantic import Field
 from torch import Tensor
 
 from ptybench.engines.sequential import SequentialOptions, SequentialSolver
-from ptybench.optics.forward import largest_intensity
 from ptybench.specs import Tunable
 
 
@@ -33,12 +32,15 @@ class EPIE(SequentialSolver):
         alpha: Annotated[float, Field(gt=0, le=2), Tunable(0.1, 1.0)] = 1.0
         beta: Annotated[float, Field(gt=0, le=2), Tunable(0.1, 1.0)] = 1.0
 
-    def object_step(self, probe: Tensor) -> Tensor:
-        """``α P* / max|P|²`` (eq. 18)."""
-        alpha: float = self.options.alpha
-        return probe.conj_physical() * (alpha / largest_intensity(probe))
+    def setup(self) -> None:
+        """Hold the steps as tensors."""
+        super().setup()
+        self.alpha, self.beta = self.constant(self.options.alpha), self.constant(self.options.beta)
 
-    def probe_step(self, patch: Tensor) -> Tensor:
-        """``β O* / max|O|²`` (eq. 19)."""
-        beta: float = self.options.beta
-        return patch.conj_physical() * (beta / largest_intensity(patch).clamp_min(1e-12))
+    def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
+        """``α / max|P|²`` (eq. 18)."""
+        return self.alpha / largest
+
+    def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
+        """``β / max|O|²`` (eq. 19)."""
+        return self.beta / largest

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from ptybench.engines.sequential import SequentialOptions, SequentialSolver
-from ptybench.optics.forward import largest_intensity, squared_modulus, total_intensity
 from ptybench.specs import Tunable
 
 
@@ -35,17 +35,15 @@ class RPIE(SequentialSolver):
         alpha: Annotated[float, Field(gt=0, le=5), Tunable(0.05, 0.5)] = 0.15
         beta: Annotated[float, Field(gt=0, le=5), Tunable(0.5, 5.0)] = 5.0
 
-    def object_step(self, probe: Tensor) -> Tensor:
-        """``P* / ((1−α) Σ_m|P_m|² + α max Σ_m|P_m|²)``."""
-        return probe.conj_physical() / self._regularised(
-            total_intensity(probe), largest_intensity(probe), self.options.alpha
-        )
+    def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
+        """``1 / ((1−α) Σ_m|P_m|² + α max Σ_m|P_m|²)``."""
+        return regularised(power, largest, self.options.alpha)
 
-    def probe_step(self, patch: Tensor) -> Tensor:
-        """``O* / ((1−β)|O|² + β max|O|²)``."""
-        largest = largest_intensity(patch).clamp_min(1e-12)
-        return patch.conj_physical() / self._regularised(squared_modulus(patch), largest, self.options.beta)
+    def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
+        """``1 / ((1−β)|O|² + β max|O|²)``."""
+        return regularised(power, largest, self.options.beta)
 
-    @staticmethod
-    def _regularised(intensity: Tensor, largest: Tensor, weight: float) -> Tensor:
-        return intensity * (1 - weight) + largest * weight
+
+def regularised(power: Tensor, largest: Tensor, weight: float) -> Tensor:
+    """``1 / ((1−w) p + w max p)``."""
+    return torch.lerp(power.real, largest, weight).reciprocal_()

@@ -14,7 +14,8 @@ from ptybench.optics.forward import (
     ForwardModel,
     NearField,
     ShiftedProbe,
-    largest_intensity,
+    largest_power,
+    over_modes,
     squared_modulus,
     transfer_function,
 )
@@ -118,10 +119,13 @@ def test_a_pixel_without_light_gets_phase_zero() -> None:
     assert float(wave.imag.abs().max()) < 1e-3 * float(model.amplitudes[0].max())
 
 
-def test_largest_intensity() -> None:
-    modes = random_complex(3, 8, 8)
-    assert float(largest_intensity(modes)) == pytest.approx(float(modes.abs().square().sum(0).max()))
-    assert float(largest_intensity(modes[:1])) == pytest.approx(float(modes[0].abs().square().max()))
+def test_largest_power() -> None:
+    modes = random_complex(5, 3, 8, 8)
+    power = over_modes(modes * modes.conj_physical())
+    expected = modes.abs().square().sum(dim=1).amax(dim=(1, 2))
+    assert largest_power(power).shape == (5, 1, 1, 1)
+    assert torch.allclose(largest_power(power).flatten(), expected)
+    assert float(largest_power(power[2])) == pytest.approx(float(expected[2]))
 
 
 def test_transfer_function_back_and_forth_is_the_identity_inside_the_band() -> None:

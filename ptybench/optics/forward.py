@@ -34,20 +34,26 @@ def squared_modulus(field: Tensor) -> Tensor:
     return intensity
 
 
+def over_modes(field: Tensor) -> Tensor:
+    """The sum over the axis of modes, which is kept: ``(..., M, h, w)`` to ``(..., 1, h, w)``."""
+    return field.sum(dim=-3, keepdim=True) if field.shape[-3] > 1 else field
+
+
 def total_intensity(wave: Tensor) -> Tensor:
     """``Σ_m |Ψ_m|²`` with the axis of modes kept: ``(..., M, h, w)`` to ``(..., 1, h, w)``, a new tensor."""
-    intensity = squared_modulus(wave)
-    return intensity.sum(dim=-3, keepdim=True) if intensity.shape[-3] > 1 else intensity
+    return over_modes(squared_modulus(wave))
 
 
-def largest_intensity(field: Tensor) -> Tensor:
-    """``max Σ_m |field_m|²`` over pixels of ``(M, h, w)`` as a scalar, of ``(B, M, h, w)`` as ``(B, 1, 1, 1)``."""
-    intensity = field * field.conj_physical()
-    if intensity.shape[-3] > 1:
-        intensity = intensity.sum(dim=-3, keepdim=True)
-    # a contiguous view reduces ten times faster than the strided real part; imaginary parts are 0
-    flat = torch.view_as_real(intensity)
-    largest: Tensor = flat.amax() if flat.ndim == 4 else flat.amax(dim=(-4, -3, -2, -1))[:, None, None, None]
+def largest_power(power: Tensor) -> Tensor:
+    """The maximum of ``Σ_m f_m f_m*``, given as a complex tensor: ``(1, h, w)`` or ``(B, 1, h, w)``.
+
+    Returns:
+        A new real tensor: a scalar, or ``(B, 1, 1, 1)``.
+
+    """
+    # a contiguous view reduces faster than the strided real part; imaginary parts are 0
+    flat = torch.view_as_real(power)
+    largest: Tensor = flat.max() if flat.ndim == 4 else flat.amax(dim=(-4, -3, -2, -1))[:, None, None, None]
     return largest
 
 
@@ -315,41 +321,40 @@ class ShiftedProbe:
         model: the forward model with the positions.
         probe: ``(M, h, w)``.
 
+    Attributes:
+        held: spectrum of the modes ``(M, h, w)``, or the modes themselves where no position has a fraction. It may be
+            changed in place; sums of such tensors stand for sums of probes.
+
     """
 
     def __init__(self, model: ForwardModel, probe: Tensor) -> None:
         self.model = model
-        self._moves = model.ramps is not None
-        self._held = torch.fft.fft2(probe) if self._moves else probe.clone()
+        self.moves = model.ramps is not None
+        self.held = torch.fft.fft2(probe) if self.moves else probe.clone()
         self._ramp: Tensor | None = None
 
     def at(self, index: Index) -> Tensor:
         """The modes ``(M, h, w)`` shifted by the fraction of one position, or ``(B, M, h, w)`` by those of several."""
-        if not self._moves:
-            return self._held if isinstance(index, int) else self._held.expand(self.model.size(index), -1, -1, -1)
+        if not self.moves:
+            return self.held if isinstance(index, int) else self.held.expand(self.model.size(index), -1, -1, -1)
         self._ramp = self.model.ramp(index) if isinstance(index, int) else self.model.ramp(index)[:, None]
-        self.model.ffts += len(self._held) * self.model.size(index)
-        seen: Tensor = torch.fft.ifft2(self._held * self._ramp)
+        self.model.ffts += len(self.held) * self.model.size(index)
+        seen: Tensor = torch.fft.ifft2(self.held * self._ramp)
         return seen
+
+    def gathered(self, change: Tensor) -> Tensor:
+        """A change ``(..., M, h, w)`` at the position or positions last looked at, shifted back, as it is held here.
+
+        The adjoint of :meth:`at`: changes at several positions are added up.
+        """
+        if self._ramp is not None:
+            self.model.ffts += math.prod(change.shape[:-2])
+            change = torch.fft.fft2(change).mul_(self._ramp.conj_physical())
+        return change if change.ndim == 3 else change.sum(dim=0)
 
     def add(self, change: Tensor) -> None:
         """Add a change, given at the position or positions last looked at, shifted back (and added up)."""
-        if self._ramp is None:
-            self._held += change if change.ndim == 3 else change.sum(dim=0)
-            return
-        self.model.ffts += math.prod(change.shape[:-2])
-        spectrum = torch.fft.fft2(change)
-        if change.ndim == 3:
-            self._held.addcmul_(spectrum, self._ramp.conj_physical())
-        else:
-            self._held += spectrum.mul_(self._ramp.conj_physical()).sum(dim=0)
-
-    def gathered(self, change: Tensor) -> Tensor:
-        """A change ``(B, M, h, w)`` at the positions last looked at, shifted back and added up, as it is held here."""
-        if self._ramp is None:
-            return change.sum(dim=0)
-        self.model.ffts += math.prod(change.shape[:-2])
-        return torch.fft.fft2(change).mul_(self._ramp.conj_physical()).sum(dim=0)
+        self.held += self.gathered(change)
 
     def seen(self, direction: Tensor) -> Tensor:
         """What was :meth:`gathered`, at the positions last looked at, ``(B, M, h, w)`` or ``(1, M, h, w)`` for all."""
@@ -361,12 +366,16 @@ class ShiftedProbe:
 
     def move(self, direction: Tensor, length: Tensor) -> None:
         """Go along what was :meth:`gathered`, ``length`` times."""
-        self._held += direction * length
+        self.held += direction * length
+
+    def seen_from(self, held: Tensor) -> Tensor:
+        """Modes ``(M, h, w)`` at fraction zero, a new tensor, of what would be held for them."""
+        return torch.fft.ifft2(held) if self.moves else held.clone()
 
     @property
     def modes(self) -> Tensor:
         """The modes ``(M, h, w)`` at fraction zero, a new tensor."""
-        return torch.fft.ifft2(self._held) if self._moves else self._held.clone()
+        return self.seen_from(self.held)
 
 
 def make_propagator(measurement: Measurement, device: torch.device, dtype: torch.dtype) -> FarField | NearField:
