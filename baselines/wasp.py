@@ -20,7 +20,7 @@ class WASP(SequentialSolver):
 
     A sequential pass, ``O ← O + P* Δψ / (|P|² + α mean|P|²)`` and ``P ← P + O* Δψ / (|O|² + β)``, at whose end both
     become the weighted average of what each pattern asked for on the way,
-    ``O = Σ P* ψ' / Σ |P|²`` and ``P = Σ O* ψ' / Σ |O|²``. Defaults are those of the authors' code; their module in ptypy
+    ``O = Σ P* ψ' / Σ |P|²`` and ``P = Σ O* ψ' / Σ |O|²``. Defaults are those of the authors' code; their ptypy module
     halves the object's step and has ``α = 1``.
 
     With a shift by a fraction ``T_k`` of a pixel the numerator of the probe is
