@@ -1,8 +1,9 @@
-"""Names: what tasks, methods, datasets and metrics there are, and where plug-ins come in.
+"""Names: what tasks, methods, datasets, generators and metrics there are, and where plug-ins come in.
 
 Nothing here imports an algorithm before it is asked for; listings read the sources instead, so that they are fast.
 A method is found by its class attribute ``name`` in a module of ``ptybench.baselines``, in the entry-point group
-``ptybench.methods`` or in a file given with ``--plugin``, an addition by its class attribute ``adds``; a task by a TOML
+``ptybench.methods`` or in a file given with ``--plugin``, an addition by its class attribute ``adds``, a generator of
+training images likewise by ``generates`` (``ptybench.datasets``, ``ptybench.generators``); a task by a TOML
 file in ``ptybench.tasks``, in a package of the entry-point group ``ptybench.tasks``, named by a plug-in's
 ``TASKS = ["mine.toml"]``, or given by its path.
 """
@@ -30,6 +31,7 @@ from ptybench.specs import Tunable
 if TYPE_CHECKING:
     import torch
 
+    from ptybench.generation.generator import Generator
     from ptybench.solver import Addition, Solver, SolverOptions
     from ptybench.specs import Spec
     from ptybench.task import Task, Tier
@@ -89,6 +91,7 @@ class Declared:
 
 _plugins: dict[str, Path] = {}  # name of a method or an addition → plug-in file
 _task_plugins: dict[str, Path] = {}  # task name → TOML file
+_generator_plugins: dict[str, Path] = {}  # generator name → plug-in file
 
 
 # --- methods ---------------------------------------------------------------------------------------------------------
@@ -304,13 +307,13 @@ def add_plugin(path: Path) -> list[str]:
         return [_add_task(path)]
     try:
         text = path.read_text(encoding="utf-8")
-        declared, tasks = _declared(text), _declared_tasks(text)
+        declared, tasks, generators = _declared(text), _declared_tasks(text), _declared_generators(text)
     except OSError as error:
         raise InvalidData(f"cannot read the plug-in {path}: {error.strerror}") from None
     except (SyntaxError, UnicodeDecodeError) as error:
         raise InvalidData(f"the plug-in {path} is not Python: {error}") from None
     names = [one.name for one in declared]
-    if not names and not tasks:
+    if not names and not tasks and not generators:
         raise InvalidData(
             f'the plug-in {path} holds no method: expected a Solver subclass with a `name = "…"`, or `TASKS = ["…"]`'
         )
@@ -320,10 +323,15 @@ def add_plugin(path: Path) -> list[str]:
         _refuse_duplicate("method", name, _known())
         if names.count(name) > 1:
             raise DuplicateName(f"the plug-in {path} declares the method {name!r} twice")
+    for name in generators:
+        if _generator_plugins.get(name) != path:
+            _refuse_duplicate("generator", name, _known_generators())
     added = [_add_task(path.parent / task) for task in tasks]
     for name in names:
         _plugins[name] = path
-    return names + added
+    for name in generators:
+        _generator_plugins[name] = path
+    return names + added + list(generators)
 
 
 def _add_task(path: Path) -> str:
@@ -338,7 +346,7 @@ def _add_task(path: Path) -> str:
 
 def plugin_paths() -> list[Path]:
     """The files of loaded plug-ins, for a child process."""
-    return sorted(set(_plugins.values()))
+    return sorted({*_plugins.values(), *_generator_plugins.values()})
 
 
 def _refuse_duplicate(what: str, name: str, known: Mapping[str, tuple[object, str]]) -> None:
@@ -501,6 +509,63 @@ def load_task(name: str | Path, tier: Tier = "small", overrides: dict[str, Any] 
     if task.name != name:
         raise InvalidData(f"{origin}/{item.name} calls its task {task.name!r}: the file's name must agree")
     return task
+
+
+# --- generators of training images -----------------------------------------------------------------------------------
+
+
+def list_generators() -> list[Listed]:
+    """Every generator: the project's, those of installed and of loaded plug-ins."""
+    return [Listed(name, *said) for name, said in sorted(_known_generators().items())]
+
+
+def _known_generators() -> dict[str, tuple[str, str]]:
+    """Title and origin of every generator by name."""
+    found: dict[str, tuple[str, str]] = {}
+    for item in resources.files("ptybench.datasets").iterdir():
+        if item.name.endswith(".py"):
+            for name, title in _declared_generators(item.read_text(encoding="utf-8")).items():
+                _refuse_duplicate("generator", name, found)
+                found[name] = title, f"ptybench.datasets.{item.name.removesuffix('.py')}"
+    for point in _installed("ptybench.generators", tuple(sys.path)):
+        _refuse_duplicate("generator", point.name, found)
+        found[point.name] = "", point.value
+    for name, path in _generator_plugins.items():
+        found[name] = _declared_generators(path.read_text(encoding="utf-8"))[name], str(path)
+    return found
+
+
+def _declared_generators(text: str) -> dict[str, str]:
+    """Name and title of every class with a literal ``generates``, without running anything."""
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ClassDef) and isinstance(name := _literals(node).get("generates"), str):
+            found[name] = (ast.get_docstring(node) or "").partition("\n")[0]
+    return found
+
+
+def load_generator(name: str) -> type[Generator]:
+    """Return the class of a generator, ``name`` or ``name:variant``.
+
+    Raises:
+        UnknownName: where there is none.
+        InvalidOption: a name that has variants, without one.
+
+    """
+    from ptybench.generation.generator import Generator
+
+    known = _known_generators()
+    if name not in known:
+        variants = sorted(one.partition(":")[2] for one in known if one.startswith(f"{name}:"))
+        if variants:
+            raise InvalidOption(f"{name} comes in variants: give --variant {' or '.join(variants)}")
+        raise UnknownName("generator", name, known)
+    origin = known[name][1]
+    module = _load_file(_generator_plugins[name]) if name in _generator_plugins else _imported(origin.partition(":")[0])
+    for value in vars(module).values():
+        if inspect.isclass(value) and issubclass(value, Generator) and value.__dict__.get("generates") == name:
+            return value
+    raise InvalidData(f"{origin} declares the generator {name!r} but holds no such Generator subclass")
 
 
 # --- datasets and metrics --------------------------------------------------------------------------------------------
