@@ -91,7 +91,10 @@ class Cost(_Part):
 
 
 class Provenance(_Part):
-    """Where a number came from; never part of a cell's identity."""
+    """Where a number came from; never part of a cell's identity.
+
+    ``exclusive`` is true where no other cell could share the cores and the device, so that its time can be trusted.
+    """
 
     package_version: str
     code_hash: str
@@ -104,6 +107,7 @@ class Provenance(_Part):
     platform: str = ""
     cpu: str = ""
     threads: int | None = None
+    exclusive: bool | None = None
 
 
 class RunBudget(_Part):

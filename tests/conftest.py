@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests import problems.py by na
 from problems import Problem, make_problem
 
 torch.set_num_threads(1)
+# tests neither wait for what else runs on this machine nor for each other; children inherit it
+os.environ["PTYBENCH_LEASES"] = tempfile.mkdtemp(prefix="test-leases-")
+atexit.register(shutil.rmtree, os.environ["PTYBENCH_LEASES"], ignore_errors=True)
 
 # CI judges the code, so it draws the same examples each time; elsewhere hypothesis goes on looking for new ones
 settings.register_profile("ci", derandomize=True)

@@ -82,8 +82,68 @@ class Cell(Spec):
     @property
     def place(self) -> PurePosixPath:
         """The cell's folder inside a results folder."""
-        parts = [self.domain, self.tier, f"seed{self.seed}"]
-        return folder_of(self.problem, self.method, "-".join(part for part in parts if part), self.key)
+        return place_of(self.problem, self.method, self.domain, self.tier, self.seed, self.key)
+
+
+def place_of(problem: str, method: str, domain: str | None, tier: str | None, seed: int, key: str) -> PurePosixPath:
+    """Return a cell's folder inside a results folder."""
+    parts = [domain, tier, f"seed{seed}"]
+    return folder_of(problem, method, "-".join(part for part in parts if part), key)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is reconstructed, settled: a task at one point of its ladder, or a real measurement.
+
+    Args:
+        task: the task; ``None`` for a real measurement.
+        loaded: the real measurement; ``None`` for a task.
+        domain: seed domain of the task.
+
+    """
+
+    task: Task | None = None
+    loaded: LoadedData | None = None
+    domain: Domain | None = None
+
+    @property
+    def name(self) -> str:
+        """The task's or the measurement's name."""
+        if self.task is not None:
+            return self.task.name
+        assert self.loaded is not None
+        return self.loaded.name
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What holds for all cells of a plan.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        epochs: budget; the default is the task's, for data 100.
+        seconds: budget in seconds of solver time, instead of epochs or beside them.
+        withheld: share of patterns that the solver never sees; the default is the task's, for data 5 %.
+        split: also reconstruct both halves of the patterns; the default is only for data.
+
+    Raises:
+        InvalidOption: where one is out of range.
+
+    """
+
+    device: str = "auto"
+    epochs: int | None = None
+    seconds: float | None = None
+    withheld: float | None = None
+    split: bool | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("epochs", self.epochs, 1)
+        if self.seconds is not None and not self.seconds > 0:
+            raise InvalidOption(f"seconds must be above 0, got {self.seconds}")
+        if self.withheld is not None and not 0 <= self.withheld < 0.5:
+            raise InvalidOption(f"withheld must be at least 0 and below 0.5, got {self.withheld}")
+        devices.resolve(self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +153,7 @@ class Plan:
     Args:
         cell: the identity.
         method: the method with its options.
-        device: what torch is told.
+        device: what torch is told; ``cuda`` is any that is like the first one.
         task: the task; ``None`` for a real measurement.
         loaded: the real measurement; ``None`` for a task.
 
@@ -107,8 +167,9 @@ class Plan:
 
     @property
     def title(self) -> str:
-        """A short name for people: ``low_dose · epie · seed 0``."""
-        return f"{self.cell.problem} · {self.cell.method} · seed {self.cell.seed}"
+        """A short name for people: ``low_dose 1000 · epie · seed 0``."""
+        point = "" if self.task is None or self.task.point is None else f" {self.task.point:g}"
+        return f"{self.cell.problem}{point} · {self.cell.method} · seed {self.cell.seed}"
 
     @property
     def solver_seed(self) -> int:
@@ -145,7 +206,7 @@ def plan(
     """Settle everything about one cell, without running anything.
 
     Args:
-        method: name of a method, or a chain.
+        method: name of a method, a variant, a composite or a chain.
         task: name of a task, its TOML file, or the task itself (whose own tier then holds).
         data: name or file of a real measurement, or one that is loaded; give this or ``task``.
         seed: seed of the simulation (for data: of the solver alone).
@@ -166,50 +227,73 @@ def plan(
     """
     from ptybench.registry import resolve_method
 
+    conditions = Conditions(device, epochs, seconds, withheld, split)
+    resolved = resolve_method(method, options)
+    subject = settle_subject(task, data, domain, tier, task_overrides, preparation)
+    return plan_cell(subject, resolved, conditions, seed)
+
+
+def settle_subject(
+    task: str | Path | Task | None = None,
+    data: str | Path | LoadedData | None = None,
+    domain: str = "dev",
+    tier: str = "small",
+    task_overrides: dict[str, Any] | None = None,
+    preparation: dict[str, Any] | None = None,
+) -> Subject:
+    """Settle what is reconstructed; arguments and errors are those of :func:`plan`."""
     if (task is None) == (data is None):
         raise UsageError("give either a task or the data of a real measurement")
-    if domain not in DOMAINS:
-        raise UnknownName("domain", domain, DOMAINS)
+    if data is not None:
+        return Subject(loaded=_load(data, preparation or {}))
+    for known in DOMAINS:
+        if domain == known:
+            return Subject(task=_task(task, tier, task_overrides or {}), domain=known)
+    raise UnknownName("domain", domain, DOMAINS)
+
+
+def plan_cell(subject: Subject, method: ResolvedMethod, conditions: Conditions, seed: int) -> Plan:
+    """Put a cell together from what is settled already.
+
+    Raises:
+        UsageError: where method and subject do not go together, or the seed is negative.
+
+    """
     _at_least("seed", seed, 0)
-    _at_least("epochs", epochs, 1)
-    if seconds is not None and not seconds > 0:
-        raise InvalidOption(f"seconds must be above 0, got {seconds}")
-    if withheld is not None and not 0 <= withheld < 0.5:
-        raise InvalidOption(f"withheld must be at least 0 and below 0.5, got {withheld}")
-    torch_device, device_class = devices.resolve(device)
-    resolved = resolve_method(method, options)
+    told, device_class = devices.resolve(conditions.device)
     common: dict[str, Any] = {
         "seed": seed,
-        "method": resolved.name,
-        "method_version": str(resolved.version),
-        "options": resolved.options,
-        "seconds": seconds,
+        "method": method.name,
+        "method_version": str(method.version),
+        "options": method.options,
+        "seconds": conditions.seconds,
         "device": device_class,
     }
-    if data is not None:
-        if resolved.needs_truth:
-            raise UsageError(f"{method} is a control that needs a task's truth: a real measurement has none")
-        loaded = _load(data, preparation or {})
+    budgeted = conditions.epochs is not None or conditions.seconds is not None
+    if subject.loaded is not None:
+        if method.needs_truth:
+            raise UsageError(f"{method.name} is a control that needs a task's truth: a real measurement has none")
         cell = Cell(
-            data=_data_identity(loaded),
-            epochs=DATA_EPOCHS if epochs is None and seconds is None else epochs,
-            withheld=DATA_WITHHELD if withheld is None else withheld,
-            split=split is not False,
+            data=_data_identity(subject.loaded),
+            epochs=conditions.epochs if budgeted else DATA_EPOCHS,
+            withheld=DATA_WITHHELD if conditions.withheld is None else conditions.withheld,
+            split=conditions.split is not False,
             **common,
         )
-        return Plan(cell, resolved, torch_device, loaded=loaded)
-    settled = _task(task, tier, task_overrides or {})
-    usual = ORACLE_EPOCHS if resolved.needs_truth else settled.budget.epochs
+        return Plan(cell, method, told, loaded=subject.loaded)
+    task = subject.task
+    assert task is not None
+    usual = ORACLE_EPOCHS if method.needs_truth else task.budget.epochs
     cell = Cell(
-        task=settled.identity(),
-        domain=domain,
-        tier=settled.tier,
-        epochs=usual if epochs is None and seconds is None else epochs,
-        withheld=settled.withheld if withheld is None else withheld,
-        split=bool(split),
+        task=task.identity(),
+        domain=subject.domain,
+        tier=task.tier,
+        epochs=conditions.epochs if budgeted else usual,
+        withheld=task.withheld if conditions.withheld is None else conditions.withheld,
+        split=bool(conditions.split),
         **common,
     )
-    return Plan(cell, resolved, torch_device, task=settled)
+    return Plan(cell, method, told, task=task)
 
 
 def _at_least(name: str, value: int | None, low: int) -> None:

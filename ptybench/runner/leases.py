@@ -26,6 +26,7 @@ OFF = "off"
 CLAIMS = ".claims"
 """Folder of the claims inside a results folder; it is there only while cells run."""
 _POLL_SECONDS = 0.1
+_ATTEMPTS = 100
 
 
 class Lock:
@@ -226,6 +227,13 @@ def usable_cores() -> list[int]:
         return list(range(os.cpu_count() or 1))
 
 
+def share_of(machine: Machine, jobs: int) -> int:
+    """Cores for each of several cells at a time: an even share, and no more than ``OMP_NUM_THREADS`` asks for."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(asked) if asked.isdecimal() and int(asked) > 0 else len(machine.cores)
+    return max(1, min(most, len(machine.cores) // jobs))
+
+
 @contextmanager
 def kept_to(cores: Sequence[int]) -> Iterator[None]:
     """Keep this thread, and the processes that it starts, to these cores for a while; to all where there are none."""
@@ -257,15 +265,16 @@ class Claim:
     def take(cls, root: Path, key: str) -> Claim | None:
         """Claim a cell without waiting; ``None`` where another process, or another thread, has claimed it."""
         folder = root / CLAIMS
-        while True:
+        for _ in range(_ATTEMPTS):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 lock = Lock.take(folder / key)
-            except FileNotFoundError:  # who had the last claim has taken the folder away meanwhile
+            except (FileNotFoundError, FileExistsError):  # who had the last claim has taken the folder away meanwhile
                 continue
             except OSError:
-                return cls(None)
+                break
             return None if lock is None else cls(lock)
+        return cls(None)
 
     def __enter__(self) -> Claim:
         return self

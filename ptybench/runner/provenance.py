@@ -77,12 +77,15 @@ def threads() -> int:
         return os.cpu_count() or 1
 
 
-def provenance(plugins: Sequence[Path] = (), used_threads: int | None = None) -> Provenance:
+def provenance(
+    plugins: Sequence[Path] = (), used_threads: int | None = None, exclusive: bool | None = None
+) -> Provenance:
     """Return the provenance of a run that starts now.
 
     Args:
         plugins: plug-in files that were loaded; their SHA-256 belongs to the code.
         used_threads: threads that the solver's process used, where it could tell.
+        exclusive: whether its cores and its device were leased.
 
     """
     return Provenance(
@@ -97,4 +100,5 @@ def provenance(plugins: Sequence[Path] = (), used_threads: int | None = None) ->
         platform=f"{platform.system()} {platform.machine()}",
         cpu=cpu_name(),
         threads=used_threads,
+        exclusive=exclusive,
     )

@@ -1,6 +1,8 @@
 """Run cells: each in a process of its own, each ending as exactly one record, whatever happens.
 
-The parent simulates, scores and writes; the child solves. A cell that has a final record is not run again.
+The parent simulates, scores and writes; the child solves. A cell that has a final record is not run again. While a cell
+runs it is claimed, so that no other process runs it into the same folder, and it holds the cores that it was given:
+parent thread and child keep to them from simulation to record, so that neither disturbs the cells beside it.
 """
 
 from __future__ import annotations
@@ -9,9 +11,8 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,14 +20,18 @@ from typing import Any
 
 from ptybench import registry
 from ptybench.errors import UsageError
-from ptybench.records import Provenance, Record, Store, TracePoint
+from ptybench.records import Record, Store, TracePoint
+from ptybench.runner import devices
 from ptybench.runner.attempt import Attempt
 from ptybench.runner.cells import Plan, plan
+from ptybench.runner.crew import share_out
 from ptybench.runner.finish import finish, load_estimate
 from ptybench.runner.job import ESTIMATE_FILE, TRACEBACK_FILE, sentence
+from ptybench.runner.leases import Claim, Lease, Machine, kept_to, lease_folder, share_of
 from ptybench.runner.prepare import Problem, job_of, prepare
-from ptybench.runner.provenance import provenance, threads
+from ptybench.runner.provenance import provenance
 from ptybench.runner.supervisor import Child, Ended, Nursery
+from ptybench.runner.survey import is_stale
 from ptybench.scoring.data import split_halves
 from ptybench.types import Estimate
 
@@ -39,12 +44,13 @@ class Progress:
 
     Args:
         plan: which cell.
-        phase: ``simulating`` or ``loading``, ``solving``, ``halves`` or ``scoring``.
+        phase: ``waiting``, ``simulating`` or ``loading``, ``solving``, ``halves`` or ``scoring``.
         epoch: epochs done.
         epochs: the budget in epochs, where there is one.
         seconds: solver seconds so far.
         data_error: the last data error.
         remaining_seconds: solver seconds still to come, by the pace so far; ``None`` before the first epoch.
+        waits_for: who has the cores or the device that a waiting cell needs, or is running it already.
 
     """
 
@@ -55,6 +61,7 @@ class Progress:
     seconds: float = 0.0
     data_error: float | None = None
     remaining_seconds: float | None = None
+    waits_for: str = ""
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -84,12 +91,18 @@ class _Setting:
 
     store: Store
     nursery: Nursery
+    machine: Machine
+    cores: int
     stop: threading.Event
     force: bool
     timeout: float | None
     report: bool
     progress: ProgressCallback
     memory_bytes: int | None
+
+    def waits(self, plan: Plan) -> Callable[[str], None]:
+        """What is called where a cell has to wait for somebody."""
+        return lambda who: self.progress(Progress(plan, "waiting", waits_for=who))
 
 
 class _RefusedError(Exception):
@@ -155,8 +168,22 @@ def run(
     return result.record
 
 
-def run_cells(
+def run_cells(plans: Sequence[Plan], **options: Any) -> list[RunResult]:
+    """Run cells and return one result per plan, in their order; see :func:`each_cell`."""
+    found: dict[int, RunResult] = {}
+    tell: Callable[[RunResult], None] = options.pop("on_result", None) or _silent
+
+    def keep(index: int, result: RunResult) -> None:
+        found[index] = result
+        tell(result)
+
+    each_cell(plans, keep, **options)
+    return [found[index] for index in range(len(plans))]
+
+
+def each_cell(
     plans: Sequence[Plan],
+    on_result: Callable[[int, RunResult], None],
     *,
     jobs: int = 1,
     results: str | Path = "./runs",
@@ -164,51 +191,54 @@ def run_cells(
     timeout: float | None = None,
     report: bool = True,
     progress: ProgressCallback | None = None,
-    on_result: Callable[[RunResult], None] | None = None,
     memory_bytes: int | None = None,
-) -> list[RunResult]:
-    """Run cells, one process each; one that fails stops nothing.
+) -> None:
+    """Run cells, one process each; one that fails stops nothing, and nothing is kept.
 
     Args:
-        plans: what to run.
-        jobs: how many at a time.
+        plans: what to run; each is asked for when its turn comes.
+        on_result: told of the place and the record of every cell as it comes, one at a time.
+        jobs: how many at a time; each is given its share of the cores.
         results: results folder.
         force: run them even where they have final records.
         timeout: seconds of each solver's process.
         report: also draw ``report.png``.
         progress: told of every epoch, from several threads where ``jobs`` is above 1.
-        on_result: told of every record as it comes.
         memory_bytes: memory at which a solver's process is stopped; the default is what this machine has free.
-
-    Returns:
-        One result per plan, in their order.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C and on SIGTERM, after the running cells have left ``killed`` records.
 
     """
-    stop = threading.Event()
-    share = max(1, threads() // jobs) if jobs > 1 else None
-    with Nursery(share) as own, _early, interruptible():
-        nursery = own if jobs > 1 else _early
-        setting = _Setting(Store(results), nursery, stop, force, timeout, report, progress or _silent, memory_bytes)
-        tell = on_result or _silent
+    stop, telling = threading.Event(), threading.Lock()
+    machine = Machine(lease_folder())
+    cores = share_of(machine, jobs)
+    with Nursery(cores if jobs > 1 else None) as own, _early, interruptible():
+        setting = _Setting(
+            Store(results),
+            own if jobs > 1 else _early,
+            machine,
+            cores,
+            stop,
+            force,
+            timeout,
+            report,
+            progress or _silent,
+            memory_bytes,
+        )
 
-        def one(index: int) -> RunResult:
-            result = _run_cell(plans[index], setting, more=index + 1 < len(plans))
-            tell(result)
-            return result
+        def one(index: int) -> bool:
+            # a child that loads while another cell is scored would take that one's neighbours' time where cells run
+            # side by side
+            more = jobs == 1 and index + 1 < len(plans)
+            result = _run_claimed(plans[index], setting, more)
+            if result is None:
+                return False
+            with telling:
+                on_result(index, result)
+            return True
 
-        if jobs == 1:
-            return [one(index) for index in range(len(plans))]
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(one, index) for index in range(len(plans))]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+        share_out(len(plans), jobs, one, stop)
 
 
 def _silent(_: object) -> None:
@@ -232,65 +262,60 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _run_cell(plan: Plan, setting: _Setting, more: bool) -> RunResult:
+def _run_claimed(plan: Plan, setting: _Setting, more: bool) -> RunResult | None:
+    """Run a cell, unless it has its record or somebody is running it now (``None``)."""
+    claim = Claim.take(setting.store.root, plan.cell.key)
+    if claim is None:
+        setting.waits(plan)("another process that runs this very cell")
+        return None
+    with claim:
+        old = setting.store.load(plan.cell.place, plan.cell.key)
+        if old is not None and old.final and not setting.force:
+            now = provenance(registry.plugin_paths())
+            return RunResult(old, cached=True, stale=is_stale(old.provenance.code_hash, old.provenance.plugins, now))
+        lease = setting.machine.lease_cores(setting.cores, setting.waits(plan), setting.stop)
+        with lease, kept_to(lease.cores):
+            return _run_cell(plan, setting, lease, more)
+
+
+def _run_cell(plan: Plan, setting: _Setting, lease: Lease, more: bool) -> RunResult:
     """Run one cell to its record."""
-    store, cell = setting.store, plan.cell
-    origin = provenance(registry.plugin_paths())
-    old = store.load(cell.place, cell.key)
-    if old is not None and old.final and not setting.force:
-        return RunResult(old, cached=True, stale=_is_stale(old.provenance, origin))
-    attempt = Attempt(plan, origin, store.stage(cell.place))
+    store, place = setting.store, plan.cell.place
+    attempt = Attempt(plan, provenance(registry.plugin_paths(), exclusive=lease.exclusive), store.stage(place))
     interrupted = None
     try:
-        _attempt(attempt, setting, more)
+        _attempt(attempt, setting, lease, more)
     except KeyboardInterrupt as error:
         interrupted = error
         attempt.end("killed", "the run was interrupted")
     except _RefusedError as error:
         attempt.end("skipped", str(error.reason))
-        return RunResult(store.save(cell.place, attempt.record(), attempt.staged), refused=error.reason)
+        return RunResult(store.save(place, attempt.record(), attempt.staged), refused=error.reason)
     except Exception as error:
         attempt.end("error", sentence(error))
         path = attempt.artifact("traceback", TRACEBACK_FILE)
         path.write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
-    record = store.save(cell.place, attempt.record(), attempt.staged)
+    record = store.save(place, attempt.record(), attempt.staged)
     if interrupted is not None:
         raise interrupted
     return RunResult(record)
 
 
-def _is_stale(then: Provenance, now: Provenance) -> bool:
-    """True where ptybench or a plug-in that is loaded now was another when the record was made."""
-    changed = (now.plugins.get(name, sha) != sha for name, sha in then.plugins.items())
-    return then.code_hash != now.code_hash or any(changed)
-
-
-def _attempt(attempt: Attempt, setting: _Setting, more: bool) -> None:
+def _attempt(attempt: Attempt, setting: _Setting, lease: Lease, more: bool) -> None:
     """Simulate, solve, score; whatever is raised becomes the record's status."""
     plan = attempt.plan
     if setting.stop.is_set():
         raise KeyboardInterrupt
     with setting.nursery.take() as child:
-        if plan.device != "cpu":
-            child.warm(plan.device)
+        child.keep_to(lease.cores)
         setting.progress(Progress(plan, "simulating" if plan.task is not None else "loading", epochs=plan.cell.epochs))
         try:
             problem = prepare(plan)
         except UsageError as error:
             raise _RefusedError(error) from error
         attempt.facts = problem.facts
-        follow = partial(
-            _solve, child, plan=plan, setting=setting, truth=problem.truth if plan.method.needs_truth else None
-        )
-        earlier = len(child.jobs)
-        try:
-            ended = follow(measurement=problem.measurement, phase="solving")
-        finally:  # an interrupted run has a trace too
-            attempt.ended = child.jobs[earlier] if len(child.jobs) > earlier else None
-        attempt.provenance = attempt.provenance.model_copy(update={"threads": child.threads})
-        halves = None
-        if plan.cell.split and ended.status == "done":
-            halves = _halves(attempt, problem, follow)
+        with _on_device(attempt, setting, child) as plan:
+            ended, halves = _solve_all(attempt, plan, setting, child, problem)
         _keep_log(attempt, child)
         if more:
             setting.nursery.warm()
@@ -298,9 +323,42 @@ def _attempt(attempt: Attempt, setting: _Setting, more: bool) -> None:
         finish(attempt, ended, problem, halves, report=setting.report)
 
 
+@contextmanager
+def _on_device(attempt: Attempt, setting: _Setting, child: Child) -> Iterator[Plan]:
+    """Lease a device for a while, and yield the plan on that; cells simulate and score while others solve."""
+    plan = attempt.plan
+    choices = devices.choices(plan.device)
+    if not choices:
+        yield plan
+        return
+    with setting.machine.lease_device(list(choices.values()), setting.waits(plan), setting.stop) as lease:
+        device = list(choices)[lease.device]
+        exclusive = attempt.provenance.exclusive and lease.exclusive
+        attempt.provenance = attempt.provenance.model_copy(update={"exclusive": exclusive})
+        child.warm(device)
+        yield replace(plan, device=device)
+
+
+def _solve_all(
+    attempt: Attempt, plan: Plan, setting: _Setting, child: Child, problem: Problem
+) -> tuple[Ended, tuple[Estimate, Estimate] | None]:
+    """Reconstruct all patterns, and both halves where they are asked for."""
+    truth = problem.truth if plan.method.needs_truth else None
+    follow = partial(_solve, child, plan=plan, setting=setting, truth=truth)
+    earlier = len(child.jobs)
+    try:
+        ended = follow(measurement=problem.measurement, phase="solving")
+    finally:  # an interrupted run has a trace too
+        attempt.ended = child.jobs[earlier] if len(child.jobs) > earlier else None
+    attempt.provenance = attempt.provenance.model_copy(update={"threads": child.threads})
+    wanted = plan.cell.split and ended.status == "done"
+    return ended, _halves(attempt, problem, follow) if wanted else None
+
+
 def _solve(child: Child, *, plan: Plan, setting: _Setting, truth: Any, measurement: Any, phase: str) -> Ended:
+    marks = plan.checkpoints if phase == "solving" else []
     return child.run(
-        job_of(plan, plan.checkpoints if phase == "solving" else (), truth=truth is not None),
+        job_of(plan, marks, truth is not None),
         measurement,
         truth,
         timeout=setting.timeout,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +116,12 @@ class Child:
     def pid(self) -> int:
         """Process id, which is also the id of its process group."""
         return self._process.pid
+
+    def keep_to(self, cores: Sequence[int]) -> None:
+        """Keep the child and all threads that it will start to these cores; to those of its parent where none."""
+        if cores and hasattr(os, "sched_setaffinity"):
+            with suppress(OSError):  # it has died: following it will find out how
+                os.sched_setaffinity(self.pid, cores)
 
     def warm(self, device: str) -> None:
         """Let the child start the device's driver while the parent is busy."""
