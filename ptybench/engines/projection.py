@@ -1,0 +1,229 @@
+"""Full-batch projection methods: exit waves of all patterns between the overlap and the modulus constraint."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ptybench.memory import require
+from ptybench.optics.forward import KEPT_BYTES, squared_modulus, total_intensity
+from ptybench.solver import Solver, SolverOptions, orthogonal_modes
+from ptybench.specs import Tunable
+from ptybench.types import Estimate, FloatArray
+
+
+class ProjectionOptions(SolverOptions):
+    """Options of every projection method.
+
+    Args:
+        probe_start: epochs before the probe is updated.
+        inner: rounds of probe and object updates with which an epoch approaches the overlap constraint.
+        object_inertia: weight of the old object in its weighted average, in units of the mean intensity of a detector
+            pixel; it keeps the object where there is no light.
+        probe_inertia: weight of the old probe in its weighted average, for each pattern.
+        average: epochs whose objects and probes are averaged into the estimate; ``0`` takes the last one.
+
+    """
+
+    probe_start: Annotated[int, Field(ge=0)] = 0
+    inner: Annotated[int, Field(ge=1, le=20)] = 1
+    object_inertia: Annotated[float, Field(gt=0), Tunable(1e-4, 1e-1, log=True)] = 1e-4
+    probe_inertia: Annotated[float, Field(gt=0)] = 1e-9
+    average: Annotated[int, Field(ge=0)] = 0
+
+
+class ProjectionSolver(Solver):
+    """Exit waves ``ψ_jm`` of all patterns and modes as state, and their projection onto the overlap constraint.
+
+    The overlap constraint asks for one object and one probe, ``ψ_jm = P_m(r − s_j) O_j``. An epoch changes the exit
+    waves as its method says (:meth:`advance`), then approaches the nearest such product by weighted averages
+    (Thibault et al. 2009, 10.1016/j.ultramic.2008.12.011), the probe before the object:
+
+    ``P_m = (Σ_j O_j* ψ_jm + κ_P P_m) / (Σ_j |O_j|² + κ_P)``, ``O = (Σ_jm P_m* ψ_jm + κ_O O) / (Σ_jm |P_m|² + κ_O)``.
+
+    So object and probe are always those of the overlap constraint. What is kept is the residual ``ψ_jm − P_m O_j``:
+    in it both averages are increments, exact at the truth also where positions are fractions of a pixel; and the state
+    survives when positions, object or probe are changed from outside.
+
+    The residuals take ``8 J M h w`` bytes for ``J`` patterns of ``h × w`` pixels and ``M`` modes. The probes shifted to
+    sub-pixel positions are kept beside them up to 256 MiB and made anew above.
+    """
+
+    Options = ProjectionOptions
+
+    def setup(self) -> None:
+        """Start with exit waves that are the product of the initial object and probe."""
+        modes, count, shape = len(self.probe), self.model.count, self.model.shape
+        if self.device.type == "cpu":
+            require(count * modes * shape[0] * shape[1] * self.dtype.itemsize, f"exit waves of {self.name}")
+        self.residual = torch.zeros(count, modes, *shape, dtype=self.dtype, device=self.device)
+        self.base = self.object  # the object of the product that residuals are counted from
+        self.chunks = self.model.chunks(modes)
+        self.object_inertia = self.options.object_inertia * self.model.power / self.model.amplitudes.numel()
+        self.probe_inertia = self.options.probe_inertia * count
+        self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.options.average or None)
+
+    @property
+    def probe(self) -> Tensor:
+        """The current probe modes ``(M, h, w)``."""
+        return self._probe
+
+    @probe.setter
+    def probe(self, modes: Tensor) -> None:
+        self._probe = modes
+        self._shifted: Tensor | None = None
+        self._illumination: Tensor | None = None
+
+    def place(self, positions_px: FloatArray) -> None:
+        """Go on with these ``(K, 2)`` positions; the residuals stay."""
+        super().place(positions_px)
+        self.probe = self._probe
+
+    @abstractmethod
+    def advance(self, chunk: slice, probes: Tensor) -> Tensor:
+        """Change the residuals of some patterns as the method says; return the squared error of the modulus.
+
+        Args:
+            chunk: which patterns.
+            probes: the probe as they see it, ``(B, M, h, w)``.
+
+        """
+
+    @torch.inference_mode()
+    def epoch(self) -> float:
+        """Change all exit waves, then project them onto the overlap constraint.
+
+        The data error is that of the waves on which the method applies the modulus constraint.
+        """
+        refine_probe = self.refine_probe and self.epochs_done >= self.options.probe_start
+        error = self.model.amplitudes.new_zeros(())
+        for first in [True] + [False] * (self.options.inner - 1 if refine_probe else 0):
+            pull = torch.zeros_like(self._probe)
+            for chunk in self.chunks:
+                probes = self.seen(chunk)
+                if first:
+                    error += self.advance(chunk, probes)
+                else:
+                    self.residual[chunk] -= probes * self.model.patches(self.object - self.base, chunk)[:, None]
+                if refine_probe:
+                    conjugate = self.model.patches(self.object, chunk).conj_physical()[:, None]
+                    pull += self.model.shifted_back(conjugate * self.residual[chunk], chunk)
+            self.base = self.object
+            self.update_object(self.update_probe(pull) if refine_probe else None)
+        if self.options.average:
+            self._recent.append((self.object, self._probe))
+        return float(error) / self.model.power
+
+    def update_probe(self, pull: Tensor) -> Tensor:
+        """Add ``Σ_j O_j* (ψ_jm − P_m O_j) / (Σ_j |O_j|² + κ_P)`` to the probe; returns the change."""
+        intensity = squared_modulus(self.object)
+        weight = torch.full(self.model.shape, self.probe_inertia, dtype=self.model.real, device=self.device)
+        for window in self.model.windows:
+            weight += intensity[window]
+        change = pull / weight
+        self._probe = self._probe + change
+        self._illumination = None
+        return change
+
+    def update_object(self, probe_change: Tensor | None) -> None:
+        """Add ``Σ_jm P_m* (ψ_jm − P_m O_j) / (Σ_jm |P_m|² + κ_O)`` to the object, after a change of the probe."""
+        pull = torch.zeros_like(self.object)
+        light = self._illumination
+        weight = torch.full(self.object.shape, self.object_inertia, dtype=self.model.real, device=self.device)
+        for chunk in self.chunks:
+            probes = self.seen(chunk) if probe_change is None else self._follow(chunk, probe_change)
+            self.model.overlap_add((probes.conj_physical() * self.residual[chunk]).sum(dim=1), pull, chunk)
+            if light is None:
+                self.model.overlap_add(total_intensity(probes)[:, 0], weight, chunk)
+        if light is None:
+            self._illumination = weight
+        else:
+            weight = light
+        self.object = self.object + pull.div_(weight)
+
+    def seen(self, chunk: slice) -> Tensor:
+        """The probe as some patterns see it, ``(B, M, h, w)``."""
+        if self.model.ramps is None or self.residual.nbytes > KEPT_BYTES:
+            return self.model.shifted_probes(self._probe, chunk)
+        if self._shifted is None:
+            self._shifted = torch.empty_like(self.residual)
+            for part in self.chunks:
+                self._shifted[part] = self.model.shifted_probes(self._probe, part)
+        return self._shifted[chunk]
+
+    def _follow(self, chunk: slice, probe_change: Tensor) -> Tensor:
+        """Let the residuals of some patterns follow a change of the probe; return what they see now."""
+        moved = self.model.shifted_probes(probe_change, chunk)
+        self.residual[chunk] -= moved * self.model.patches(self.object, chunk)[:, None]
+        if self._shifted is None:
+            return self.seen(chunk)
+        self._shifted[chunk] += moved
+        return self._shifted[chunk]
+
+    def estimate(self) -> Estimate:
+        """What has been found so far, averaged where that was asked for."""
+        estimate = super().estimate()
+        if not self._recent:
+            return estimate
+        objects, probes = (torch.stack(list(found)).mean(dim=0) for found in zip(*self._recent, strict=True))
+        return replace(
+            estimate,
+            object=objects.cpu().numpy().astype(np.complex64),
+            probe=orthogonal_modes(probes.cpu().numpy()).astype(np.complex64),
+        )
+
+
+class ReflectionOptions(ProjectionOptions):
+    """Options of the methods that alternate two projections.
+
+    Args:
+        fourier_relax: factor ``f`` of the relaxed modulus constraint: a pattern counts as met up to a squared deviation
+            of ``f²/4`` times the photons of the strongest pattern, and one beyond is taken to this deviation instead of
+            to 0, as in ptypy. Photon noise amounts to ``f = √(pixels / photons)`` where no pixel is nearly empty.
+
+    """
+
+    fourier_relax: Annotated[float, Field(ge=0, le=2), Tunable(0.0, 0.4)] = 0.0
+
+
+class ReflectionSolver(ProjectionSolver):
+    """``ψ ← Π_O ψ + b (Π_F − 1)(Π_O ψ − γ (ψ − Π_O ψ))``: reflect at the overlap by ``γ``, apply the modulus by ``b``.
+
+    With residuals ``δ = ψ − Π_O ψ`` this is ``δ ← b (Π_F − 1)(Π_O ψ − γ δ)``. Written out it is the common form
+    ``[(1−a−b) + a Π_O + b Π_F (c Π_O + 1 − c)] ψ`` with ``c = 1 + γ`` and ``a = 1 − b c``; ``(γ, b)`` is ``(α, 1)`` for
+    the difference map, ``(1, β)`` for RAAR and ``(0, 1)`` for alternating projections.
+
+    Attributes:
+        reflection: ``γ``.
+        relaxation: ``b``.
+
+    """
+
+    Options = ReflectionOptions
+    reflection = 1.0
+    relaxation = 1.0
+
+    def setup(self) -> None:
+        """Find the deviation up to which a pattern counts as met."""
+        super().setup()
+        strongest = float(self.model.amplitudes.square().sum(dim=(1, 2)).max())
+        self.bound = self.options.fourier_relax**2 / 4 * strongest
+
+    def advance(self, chunk: slice, probes: Tensor) -> Tensor:
+        """``δ ← b (Π_F − 1)(P O − γ δ)``."""
+        # ψ = P base + δ, so P O − γ (ψ − P O) = P (O + γ (O − base)) − γ δ
+        mirrored = self.object + self.reflection * (self.object - self.base)
+        waves = probes * self.model.patches(mirrored, chunk)[:, None]
+        change, squared = self.model.modulus_change(waves.sub_(self.residual[chunk], alpha=self.reflection), chunk)
+        if self.bound:
+            deviation = torch.view_as_real(change).square().sum(dim=(1, 2, 3, 4))
+            change *= (1 - (self.bound / deviation.clamp_min(1e-30)).sqrt().clamp_max(1))[:, None, None, None]
+        torch.mul(change, self.relaxation, out=self.residual[chunk])
+        return squared
