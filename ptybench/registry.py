@@ -371,6 +371,7 @@ def _sources() -> dict[str, tuple[Declared, str]]:
     return found
 
 
+@cache  # also because Python 3.11 cannot parse in two threads at a time (gh-106905)
 def _declared(text: str) -> list[Declared]:
     """Every class with a literal ``name`` or ``adds`` and its variants, without running anything."""
     found = []
