@@ -90,6 +90,7 @@ class Study:
     trials: int
     space: dict[str, Dimension] = field(default_factory=dict)
     grid: list[dict[str, Any]] | None = None
+    _options: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def title(self) -> str:
@@ -152,7 +153,10 @@ class Study:
 
     def options(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return every resolved option of a trial's settings."""
-        return resolve_method(self.method, dict(settings)).options
+        text = canonical_json(settings)
+        if text not in self._options:
+            self._options[text] = resolve_method(self.method, dict(settings)).options
+        return self._options[text]
 
     def plan(self, seed: int, settings: Mapping[str, Any]) -> Plan:
         """Return what is run in a trial for one tuning object: a cell of the domain ``dev``, as the runner has it."""
