@@ -16,6 +16,7 @@ from ptybench.cli.board import leaderboard
 from ptybench.cli.check import check
 from ptybench.cli.data import score, simulate
 from ptybench.cli.doctor import doctor
+from ptybench.cli.generate import generate
 from ptybench.cli.listing import info, listing
 from ptybench.cli.output import schema
 from ptybench.cli.run import run
@@ -36,6 +37,7 @@ EXAMPLES: dict[Command, str] = {
     "ptybench tune --task all --method all --jobs 2\n"
     "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10 --seeds 1000-1003",
     leaderboard: "ptybench leaderboard --task low_overlap --format md",
+    generate: "ptybench generate dead_leaves --variant textured --n 500 --out leaves.h5",
     doctor: "ptybench doctor",
     check: "ptybench check my_method.py:MyMethod",
 }

@@ -23,7 +23,7 @@ from ptybench.cli.options import (
 from ptybench.cli.output import Output, columns
 from ptybench.errors import InvalidOption
 
-Kind = Literal["tasks", "methods", "datasets", "metrics"]
+Kind = Literal["tasks", "methods", "additions", "datasets", "generators", "metrics"]
 
 
 def listing(kind: Kind, /, *, plugin: Plugins = None, json: Json = False) -> None:
@@ -52,7 +52,9 @@ def _listed(kind: Kind) -> list[dict[str, Any]]:
     source = {
         "tasks": registry.list_tasks,
         "methods": registry.list_methods,
+        "additions": registry.list_additions,
         "datasets": registry.list_datasets,
+        "generators": registry.list_generators,
     }[kind]
     return [{"name": one.name, "title": one.title, "origin": one.origin} for one in source()]
 
