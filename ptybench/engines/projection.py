@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections import deque
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ptybench.memory import require
-from ptybench.optics.forward import KEPT_BYTES, squared_modulus, total_intensity
+from ptybench.optics.forward import KEPT_BYTES, Slices
 from ptybench.solver import Solver, SolverOptions, orthogonal_modes
 from ptybench.specs import Tunable
 from ptybench.types import Estimate, FloatArray
@@ -39,6 +40,34 @@ class ProjectionOptions(SolverOptions):
     average: Annotated[int, Field(ge=0)] = 0
 
 
+def over_modes(fields: Tensor) -> Tensor:
+    """``Σ_m`` of ``(B, M, h, w)``, which is only a view of a single mode."""
+    return fields[:, 0] if fields.shape[1] == 1 else fields.sum(dim=1)
+
+
+class Windowed:
+    """An array on the object's canvas with a view of every pattern's window; slicing anew costs thrice the arithmetic.
+
+    Args:
+        array: ``(H, W)``.
+        windows: window of each pattern.
+
+    """
+
+    def __init__(self, array: Tensor, windows: list[Slices]) -> None:
+        self.array = array
+        self._views = [array[window] for window in windows]
+
+    def at(self, chunk: slice) -> Tensor:
+        """The windows of some patterns, ``(B, h, w)``."""
+        return torch.stack(self._views[chunk])
+
+    def add(self, patches: Tensor, chunk: slice) -> None:
+        """Add ``(B, h, w)`` to the windows of some patterns, in their order."""
+        for view, patch in zip(self._views[chunk], patches.unbind(), strict=True):
+            view.add_(patch)
+
+
 class ProjectionSolver(Solver):
     """Exit waves ``ψ_jm`` of all patterns and modes as state, and their projection onto the overlap constraint.
 
@@ -49,11 +78,17 @@ class ProjectionSolver(Solver):
     ``P_m = (Σ_j O_j* ψ_jm + κ_P P_m) / (Σ_j |O_j|² + κ_P)``, ``O = (Σ_jm P_m* ψ_jm + κ_O O) / (Σ_jm |P_m|² + κ_O)``.
 
     So object and probe are always those of the overlap constraint. What is kept is the residual ``ψ_jm − P_m O_j``:
-    in it both averages are increments, exact at the truth also where positions are fractions of a pixel; and the state
+    in it both averages are increments, exact at the truth also where positions are fractions of a pixel, and the state
     survives when positions, object or probe are changed from outside.
 
     The residuals take ``8 J M h w`` bytes for ``J`` patterns of ``h × w`` pixels and ``M`` modes. The probes shifted to
     sub-pixel positions are kept beside them up to 256 MiB and made anew above.
+
+    Attributes:
+        residual: ``(J, M, h, w)`` difference of the exit waves from the product of the probe and ``base``.
+        base: ``(H, W)`` object before the last average.
+        seen: the current object, through the windows of the patterns.
+
     """
 
     Options = ProjectionOptions
@@ -62,13 +97,24 @@ class ProjectionSolver(Solver):
         """Start with exit waves that are the product of the initial object and probe."""
         modes, count, shape = len(self.probe), self.model.count, self.model.shape
         if self.device.type == "cpu":
-            require(count * modes * shape[0] * shape[1] * self.dtype.itemsize, f"exit waves of {self.name}")
+            require(count * modes * math.prod(shape) * self.dtype.itemsize, f"{self.name} with all exit waves")
         self.residual = torch.zeros(count, modes, *shape, dtype=self.dtype, device=self.device)
-        self.base = self.object  # the object of the product that residuals are counted from
+        self.base = self.object
         self.chunks = self.model.chunks(modes)
         self.object_inertia = self.options.object_inertia * self.model.power / self.model.amplitudes.numel()
         self.probe_inertia = self.options.probe_inertia * count
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.options.average or None)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Make the canvases that patterns look at and add to, at the positions of the model."""
+        self.seen, self._pull = self.canvas(self.dtype), self.canvas(self.dtype)
+        self._light = self.canvas(self.model.real)
+        self._lit = False
+
+    def canvas(self, dtype: torch.dtype) -> Windowed:
+        """An empty canvas with the windows of all patterns."""
+        return Windowed(torch.zeros(self.model.canvas, dtype=dtype, device=self.device), self.model.windows)
 
     @property
     def probe(self) -> Tensor:
@@ -79,76 +125,81 @@ class ProjectionSolver(Solver):
     def probe(self, modes: Tensor) -> None:
         self._probe = modes
         self._shifted: Tensor | None = None
-        self._illumination: Tensor | None = None
+        self._lit = False
 
     def place(self, positions_px: FloatArray) -> None:
         """Go on with these ``(K, 2)`` positions; the residuals stay."""
         super().place(positions_px)
         self.probe = self._probe
+        self._lay_out()
 
     @abstractmethod
     def advance(self, chunk: slice, probes: Tensor) -> Tensor:
-        """Change the residuals of some patterns as the method says; return the squared error of the modulus.
+        """Change the residuals of some patterns as the method says, now counted from the current object.
 
         Args:
             chunk: which patterns.
             probes: the probe as they see it, ``(B, M, h, w)``.
 
+        Returns:
+            the squared error of the modulus, summed.
+
         """
 
     @torch.inference_mode()
     def epoch(self) -> float:
-        """Change all exit waves, then project them onto the overlap constraint.
+        """Change all exit waves, then approach the overlap constraint.
 
-        The data error is that of the waves on which the method applies the modulus constraint.
+        The data error is that of the waves which the method took to the modulus constraint.
         """
         refine_probe = self.refine_probe and self.epochs_done >= self.options.probe_start
         error = self.model.amplitudes.new_zeros(())
-        for first in [True] + [False] * (self.options.inner - 1 if refine_probe else 0):
-            pull = torch.zeros_like(self._probe)
+        for rounds in range(self.options.inner if refine_probe else 1):
+            self.seen.array.copy_(self.object)
+            pull, weight = torch.zeros_like(self._probe), torch.full_like(self._probe[0], self.probe_inertia)
             for chunk in self.chunks:
-                probes = self.seen(chunk)
-                if first:
-                    error += self.advance(chunk, probes)
+                if rounds == 0:
+                    error += self.advance(chunk, self.probes(chunk))
                 else:
-                    self.residual[chunk] -= probes * self.model.patches(self.object - self.base, chunk)[:, None]
+                    self._count_from_current(chunk)
                 if refine_probe:
-                    conjugate = self.model.patches(self.object, chunk).conj_physical()[:, None]
-                    pull += self.model.shifted_back(conjugate * self.residual[chunk], chunk)
+                    patches = self.seen.at(chunk)
+                    conjugate = patches.conj_physical()
+                    pull += self.model.shifted_back(conjugate[:, None] * self.residual[chunk], chunk)
+                    weight += conjugate.mul_(patches).sum(dim=0)
             self.base = self.object
-            self.update_object(self.update_probe(pull) if refine_probe else None)
+            self._average_object(self._average_probe(pull, weight.real) if refine_probe else None)
         if self.options.average:
             self._recent.append((self.object, self._probe))
         return float(error) / self.model.power
 
-    def update_probe(self, pull: Tensor) -> Tensor:
-        """Add ``Σ_j O_j* (ψ_jm − P_m O_j) / (Σ_j |O_j|² + κ_P)`` to the probe; returns the change."""
-        intensity = squared_modulus(self.object)
-        weight = torch.full(self.model.shape, self.probe_inertia, dtype=self.model.real, device=self.device)
-        for window in self.model.windows:
-            weight += intensity[window]
+    def _count_from_current(self, chunk: slice) -> None:
+        """Count the residuals of some patterns from the current object instead of from ``base``."""
+        moved = self.seen.at(chunk) - self.model.patches(self.base, chunk)
+        self.residual[chunk] -= self.probes(chunk) * moved[:, None]
+
+    def _average_probe(self, pull: Tensor, weight: Tensor) -> Tensor:
+        """Add ``Σ_j O_j* (ψ_jm − P_m O_j) / (Σ_j |O_j|² + κ_P)`` to the probe; return this change."""
         change = pull / weight
         self._probe = self._probe + change
-        self._illumination = None
+        self._lit = False
         return change
 
-    def update_object(self, probe_change: Tensor | None) -> None:
+    def _average_object(self, probe_change: Tensor | None) -> None:
         """Add ``Σ_jm P_m* (ψ_jm − P_m O_j) / (Σ_jm |P_m|² + κ_O)`` to the object, after a change of the probe."""
-        pull = torch.zeros_like(self.object)
-        light = self._illumination
-        weight = torch.full(self.object.shape, self.object_inertia, dtype=self.model.real, device=self.device)
+        self._pull.array.zero_()
+        if not self._lit:
+            self._light.array.fill_(self.object_inertia)
         for chunk in self.chunks:
-            probes = self.seen(chunk) if probe_change is None else self._follow(chunk, probe_change)
-            self.model.overlap_add((probes.conj_physical() * self.residual[chunk]).sum(dim=1), pull, chunk)
-            if light is None:
-                self.model.overlap_add(total_intensity(probes)[:, 0], weight, chunk)
-        if light is None:
-            self._illumination = weight
-        else:
-            weight = light
-        self.object = self.object + pull.div_(weight)
+            probes = self.probes(chunk) if probe_change is None else self._follow(chunk, probe_change)
+            conjugate = probes.conj_physical()
+            self._pull.add(over_modes(conjugate * self.residual[chunk]), chunk)
+            if not self._lit:
+                self._light.add(over_modes(conjugate.mul_(probes)).real, chunk)
+        self._lit = True
+        self.object = self.object + self._pull.array / self._light.array
 
-    def seen(self, chunk: slice) -> Tensor:
+    def probes(self, chunk: slice) -> Tensor:
         """The probe as some patterns see it, ``(B, M, h, w)``."""
         if self.model.ramps is None or self.residual.nbytes > KEPT_BYTES:
             return self.model.shifted_probes(self._probe, chunk)
@@ -159,13 +210,12 @@ class ProjectionSolver(Solver):
         return self._shifted[chunk]
 
     def _follow(self, chunk: slice, probe_change: Tensor) -> Tensor:
-        """Let the residuals of some patterns follow a change of the probe; return what they see now."""
+        """Count the residuals of some patterns from the changed probe; return the probe as they see it now."""
         moved = self.model.shifted_probes(probe_change, chunk)
-        self.residual[chunk] -= moved * self.model.patches(self.object, chunk)[:, None]
+        self.residual[chunk].addcmul_(moved, self.seen.at(chunk)[:, None], value=-1)
         if self._shifted is None:
-            return self.seen(chunk)
-        self._shifted[chunk] += moved
-        return self._shifted[chunk]
+            return self.probes(chunk)
+        return self._shifted[chunk].add_(moved)
 
     def estimate(self) -> Estimate:
         """What has been found so far, averaged where that was asked for."""
@@ -216,11 +266,19 @@ class ReflectionSolver(ProjectionSolver):
         strongest = float(self.model.amplitudes.square().sum(dim=(1, 2)).max())
         self.bound = self.options.fourier_relax**2 / 4 * strongest
 
+    def _lay_out(self) -> None:
+        super()._lay_out()
+        self._mirrored = self.canvas(self.dtype)
+
+    def epoch(self) -> float:
+        """One iteration."""
+        # ψ = P base + δ, so that P O − γ (ψ − P O) = P (O + γ (O − base)) − γ δ
+        torch.add(self.object, self.object - self.base, alpha=self.reflection, out=self._mirrored.array)
+        return super().epoch()
+
     def advance(self, chunk: slice, probes: Tensor) -> Tensor:
         """``δ ← b (Π_F − 1)(P O − γ δ)``."""
-        # ψ = P base + δ, so P O − γ (ψ − P O) = P (O + γ (O − base)) − γ δ
-        mirrored = self.object + self.reflection * (self.object - self.base)
-        waves = probes * self.model.patches(mirrored, chunk)[:, None]
+        waves = probes * self._mirrored.at(chunk)[:, None]
         change, squared = self.model.modulus_change(waves.sub_(self.residual[chunk], alpha=self.reflection), chunk)
         if self.bound:
             deviation = torch.view_as_real(change).square().sum(dim=(1, 2, 3, 4))
