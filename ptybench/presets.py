@@ -201,18 +201,19 @@ def preset_options(
         from ptybench.registry import resolve_method
 
         method_version = resolve_method(method).version
-    reason = preset.stale(method_version, _task_version(task_name))
+    reason = preset.stale(method_version, current_task_version(task_name))
     if reason is not None:
         warnings.warn(reason, PresetWarning, stacklevel=2)
     return dict(preset.options)
 
 
-def _task_version(task_name: str) -> int | None:
+def current_task_version(task_name: str) -> int | None:
+    """Return a task's version now; ``None`` where it is not known, such as that of a plug-in that is not loaded."""
     from ptybench.registry import load_task
 
     try:
         return load_task(task_name).version
-    except PtybenchError:  # of a plug-in that is not loaded
+    except PtybenchError:
         return None
 
 

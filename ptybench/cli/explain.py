@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ptybench.cli.output import columns
 from ptybench.errors import InvalidData, UnknownName
+from ptybench.readable import number
+from ptybench.specs import Spec, Tunable
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from ptybench.scoring.metrics import Metric
-    from ptybench.solver import Solver, SolverOptions
+    from ptybench.solver import Addition, Solver
 
 _LIMITS = {
     "exclusiveMinimum": "above {}",
@@ -25,20 +29,22 @@ _TABLES = ("geometry", "patterns", "positions", "bad_pixels", "probe", "noise")
 
 
 def find_kind(name: str) -> str:
-    """Return what a name stands for: ``task``, ``method``, ``dataset`` or ``metric``.
+    """Return what a name stands for: ``task``, ``method`` (also a composite, chain or addition), ``dataset``, ``metric``.
 
     Raises:
         UnknownName: where it is nothing, with the nearest name.
 
     """
-    from ptybench.registry import list_datasets, list_methods, list_tasks
+    from ptybench.registry import list_additions, list_datasets, list_methods, list_tasks
     from ptybench.scoring.metrics import METRICS
 
     if name.endswith(".toml"):
         return "task"
+    if "+" in name or ">" in name:
+        return "method"
     names = {
         "task": [one.name for one in list_tasks()],
-        "method": [one.name for one in list_methods()],
+        "method": [one.name for one in [*list_methods(), *list_additions()]],
         "dataset": [one.name for one in list_datasets()],
         "metric": list(METRICS),
     }
@@ -50,11 +56,65 @@ def find_kind(name: str) -> str:
 
 
 def explain_method(name: str) -> tuple[str, dict[str, Any]]:
-    """Text and facts of a method."""
-    from ptybench.registry import load_method
+    """Text and facts of a method, a variant, a composite, a chain, or of an addition alone.
 
-    facts = method_facts(load_method(name))
+    Raises:
+        UnknownName: where a part of it is none.
+
+    """
+    from ptybench.registry import list_additions, load_addition, resolve_method
+
+    if name in [one.name for one in list_additions()]:
+        facts = method_facts(load_addition(name))
+        return method_text(facts), facts
+    resolved = resolve_method(name)
+    parts = method_parts(name)
+    told = [method_facts(kind) for kind in parts.values()]
+    facts = told[0] | {
+        "name": resolved.name,
+        "version": resolved.version,
+        "description": "\n\n".join(dict.fromkeys(one["description"] for one in told)),
+        "refines": sorted({what for one in told for what in one["refines"]}),
+        "options": [
+            option | {"name": f"{prefix}{option['name']}", "default": resolved.options[f"{prefix}{option['name']}"]}
+            for prefix, kind in parts.items()
+            for option in option_facts(kind.Options)
+        ],
+        "presets": preset_facts(resolved.name, resolved.version),
+    }
     return method_text(facts), facts
+
+
+def method_parts(name: str) -> dict[str, type[Solver | Addition]]:
+    """The classes that a method is made of, by the prefix of their options; in a chain ``1.`` and ``2.``."""
+    from ptybench.registry import load_addition, load_method
+
+    chain = [part.strip() for part in name.split(">")]
+    found: dict[str, type[Solver | Addition]] = {}
+    for place, part in enumerate(chain, 1):
+        prefix = f"{place}." if len(chain) > 1 else ""
+        base, *additions = (one.strip() for one in part.split("+"))
+        found |= {prefix: load_method(base)} | {f"{prefix}{one}.": load_addition(one) for one in additions}
+    return found
+
+
+def preset_facts(method: str, version: str) -> list[dict[str, Any]]:
+    """What was tuned for a method: task, values of defaults and preset, what differs, and whether it is stale."""
+    from ptybench.presets import current_task_version, list_presets
+
+    return [
+        {
+            "task": one.task,
+            "tier": one.budget.tier,
+            "trials": one.budget.trials,
+            "metric": one.metric,
+            "default_value": one.default_value,
+            "value": one.value,
+            "changed": one.changed,
+            "stale": one.stale(version, current_task_version(one.task)),
+        }
+        for one in list_presets(method=method)
+    ]
 
 
 def explain_metric(name: str) -> tuple[str, dict[str, Any]]:
@@ -85,10 +145,10 @@ EXPLAIN: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
 }
 
 
-def method_facts(kind: type[Solver]) -> dict[str, Any]:
-    """Everything about a method that its class declares."""
+def method_facts(kind: type[Solver | Addition]) -> dict[str, Any]:
+    """Everything about a method, or an addition, that its class declares."""
     return {
-        "name": kind.name,
+        "name": getattr(kind, "name", None) or getattr(kind, "adds", ""),
         "version": kind.version,
         "description": (inspect.getdoc(kind) or "").replace("``", ""),
         "refines": sorted(kind.refines),
@@ -96,8 +156,8 @@ def method_facts(kind: type[Solver]) -> dict[str, Any]:
     }
 
 
-def option_facts(options: type[SolverOptions]) -> list[dict[str, Any]]:
-    """Name, type, default, allowed values and meaning of every option."""
+def option_facts(options: type[Spec]) -> list[dict[str, Any]]:
+    """Name, type, default, allowed values, range of a search and meaning of every option."""
     meanings = option_meanings(options)
     return [
         {
@@ -105,13 +165,14 @@ def option_facts(options: type[SolverOptions]) -> list[dict[str, Any]]:
             "type": _type(declared),
             "default": declared.get("default"),
             "allowed": _allowed(declared),
+            "tuned": _tuned(options.model_fields[name]),
             "meaning": meanings.get(name, ""),
         }
-        for name, declared in options.model_json_schema()["properties"].items()
+        for name, declared in options.model_json_schema().get("properties", {}).items()
     ]
 
 
-def option_meanings(options: type[SolverOptions]) -> dict[str, str]:
+def option_meanings(options: type[Spec]) -> dict[str, str]:
     """The ``Args`` of the docstrings of an options class and of those it inherits from."""
     meanings: dict[str, str] = {}
     for base in reversed(options.__mro__):
@@ -134,17 +195,48 @@ def _allowed(declared: dict[str, Any]) -> str:
     return ", ".join(found)
 
 
+def _tuned(field: FieldInfo) -> str:
+    """Where ``ptybench tune`` looks; empty where it leaves the option alone."""
+    for entry in field.metadata:
+        if isinstance(entry, Tunable):
+            if entry.choices or not entry.low < entry.high:
+                return "tuned" + "".join(f" {choice}" for choice in entry.choices)
+            return f"tuned {entry.low:g} to {entry.high:g}{' (log)' if entry.log else ''}"
+    return ""
+
+
 def method_text(facts: dict[str, Any]) -> str:
     """The facts of a method for a reader."""
     refines = ", ".join(facts["refines"]) or "nothing"
     rows = [
-        (option["name"], str(option["default"]), option["allowed"] or option["type"], option["meaning"])
+        (
+            option["name"],
+            str(option["default"]),
+            option["allowed"] or option["type"],
+            option["tuned"],
+            option["meaning"],
+        )
         for option in facts["options"]
     ]
-    return (
+    text = (
         f"{facts['name']} · method, version {facts['version']} · refines {refines}\n\n{facts['description']}\n\n"
-        f"Options, for --set method.NAME=VALUE (name, default, allowed, meaning):\n{columns(rows, indent='  ')}"
+        "Options, for --set method.NAME=VALUE (name, default, allowed, searched by `ptybench tune`, meaning):\n"
+        f"{columns(rows, indent='  ')}"
     )
+    return text + preset_text(facts["presets"]) if facts.get("presets") else text
+
+
+def preset_text(presets: list[dict[str, Any]]) -> str:
+    """What was tuned, a line a task."""
+    from ptybench.runner.summary import brief
+
+    rows = []
+    for one in presets:
+        options = ", ".join(f"{key}={brief(value)}" for key, value in one["changed"].items()) or "the defaults"
+        gain = f"{one['metric']} {number(one['default_value'])} → {number(one['value'])}"
+        place = one["task"] if one["tier"] == "small" else f"{one['task']} ({one['tier']})"
+        rows.append((place, options, gain if one["trials"] else "nothing to tune", "stale" if one["stale"] else ""))
+    return f"\n\nPresets (task, options, tuning objects before and after):\n{columns(rows, indent='  ')}"
 
 
 def metric_facts(metric: Metric) -> dict[str, Any]:
