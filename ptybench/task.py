@@ -187,8 +187,11 @@ def parse_task(text: str, where: str, tier: Tier = "small", overrides: dict[str,
     task = _validate(raw, InvalidData, f"{where}: ")
     if task.ladder is not None:
         task = task.model_copy(update={"ladder": task.ladder.model_copy(update={"default": task.point})})
-    if not overrides:
-        return task
+    return overridden(task, overrides) if overrides else task
+
+
+def overridden(task: Task, overrides: dict[str, Any]) -> Task:
+    """Return a task with other values; names and errors are those of :func:`parse_task`."""
     tree = task.model_dump()
     for key, value in overrides.items():
         # a whole table takes the other's place: another kind of specimen or probe has other fields

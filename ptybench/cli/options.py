@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -36,6 +37,9 @@ Settings = Annotated[
         "method (method.alpha=0.5); the bare key where only one has it. Repeatable.",
     ),
 ]
+Names = Annotated[list[str] | None, Parameter(negative="")]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+Ruleset = Literal["default", "tuned", "both"]
 Results = Annotated[Path, Parameter("--results", help="Folder of the records.")]
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -135,6 +139,25 @@ def parse_settings(texts: list[str] | None) -> dict[str, Any]:
             raise InvalidOption(f"--set: {key!r} is set twice")
         settings[key] = value
     return settings
+
+
+def setting_words(key: str, value: Any) -> list[str]:
+    """Return the words that set a key to a value, the inverse of :func:`parse_setting`.
+
+    Example:
+        >>> setting_words("method.alpha", 0.5), setting_words("scan.kind", "fermat")
+        (['--set', 'method.alpha=0.5'], ['--set', 'scan.kind="fermat"'])
+
+    """
+    return ["--set", f"{key}={'none' if value is None else _toml(value)}"]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)  # numbers, strings and booleans are written alike
 
 
 def add_plugins(paths: list[Path] | None) -> None:

@@ -1,14 +1,14 @@
-"""Where ``--set KEY=VALUE`` goes: to a field of the task or to an option of the method."""
+"""Where ``--set KEY=VALUE`` and ``--grid KEY=VALUES`` go: to fields of the tasks or to options of the methods."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ptybench.errors import InvalidOption, UnknownName
-from ptybench.registry import method_options, resolve_method
-from ptybench.task import Task, field_paths
+from ptybench.registry import option_keys
+from ptybench.task import TABLES, Task, field_paths
 
 
 @dataclass
@@ -19,17 +19,12 @@ class Settings:
     method: dict[str, Any] = field(default_factory=dict)
 
 
-def method_keys(method: str) -> set[str]:
-    """Every key that an option of a method has; in a chain also with the name or the place of its part."""
-    if ">" not in method:
-        return set(method_options(method).model_fields)
-    resolve_method(method)  # says what is wrong with a chain
-    parts = [part.strip() for part in method.split(">")]
-    keys = {"shares"}
-    for place, part in enumerate(parts, 1):
-        options = set(method_options(part).model_fields)
-        keys |= options | {f"{owner}.{option}" for option in options for owner in (part, str(place))}
-    return keys
+@dataclass
+class Route:
+    """Whom a key reaches, and what they call it: task or method → its own key."""
+
+    tasks: dict[str, str] = field(default_factory=dict)
+    methods: dict[str, str] = field(default_factory=dict)
 
 
 def task_keys(task: Task | None) -> set[str]:
@@ -53,8 +48,63 @@ def field_values(task: Task) -> dict[str, Any]:
     return values
 
 
+def field_of(task: Task, key: str) -> str | None:
+    """Return what a task calls ``overlap``, ``task.overlap`` or ``low_overlap.overlap``; ``None`` where it has no such."""
+    owner, _, rest = key.partition(".")
+    known = task_keys(task)
+    if key in known:
+        return key
+    return rest if owner in ("task", task.name) and (rest in known or rest in TABLES) else None
+
+
+def option_of(method: str, key: str) -> str | None:
+    """Return what a method calls ``alpha``, ``method.alpha`` or ``epie.alpha``; ``None`` where it has no such."""
+    owner, _, rest = key.partition(".")
+    known = option_keys(method)
+    if key in known:
+        return key
+    return rest if owner in ("method", method) and rest in known else None
+
+
+def route(key: str, tasks: Mapping[str, Task], methods: Iterable[str], flag: str = "--set") -> Route:
+    """Find out whom a key reaches: every one of several tasks or methods that has it.
+
+    Args:
+        key: a bare key, or one with its owner before it: ``task``, ``method``, or the name of one of them.
+        tasks: name → task.
+        methods: the methods.
+        flag: which option of the command line is to be named in errors.
+
+    Raises:
+        UnknownName: where nobody has the key.
+        InvalidOption: where tasks and methods have it, or there is no task to set a field of.
+
+    """
+    methods = list(methods)
+    owner, _, rest = key.partition(".")
+    if owner == "task" and rest and not tasks:
+        raise InvalidOption(f"{flag} {key}: there is no task here, only a method's options can be set")
+    if owner == "method" and rest and not methods:
+        raise InvalidOption(f"{flag} {key}: there is no method here, only a task's fields can be set")
+    found = Route(
+        {name: own for name, task in tasks.items() if (own := field_of(task, key)) is not None},
+        {method: own for method in methods if (own := option_of(method, key)) is not None},
+    )
+    if found.tasks and found.methods:
+        raise InvalidOption(f"{flag} {key}: both have it, write task.{key} or method.{key}")
+    if not found.tasks and not found.methods:
+        known = {known for task in tasks.values() for known in task_keys(task)} if owner != "method" else set()
+        known |= {known for method in methods for known in option_keys(method)} if owner != "task" else set()
+        prefix = f"{owner}." if owner in ("task", "method") else ""
+        who = [f"field of task {' or '.join(tasks)}"] if tasks and owner != "method" else []
+        who += [f"option of method {' or '.join(methods)}"] if methods and owner != "task" else []
+        hint = f"it is no {' and no '.join(who)}"
+        raise UnknownName("setting", key, {prefix + name for name in known}, hint=hint)
+    return found
+
+
 def sort_settings(settings: Mapping[str, Any], task: Task | None, method: str | None) -> Settings:
-    """Sort settings by who has their key.
+    """Sort the settings of one cell by who has their key.
 
     Args:
         settings: key → value, from :func:`ptybench.cli.options.parse_settings`.
@@ -67,25 +117,8 @@ def sort_settings(settings: Mapping[str, Any], task: Task | None, method: str | 
 
     """
     found = Settings()
-    of_task, of_method = task_keys(task), method_keys(method) if method is not None else set()
     for key, value in settings.items():
-        owner, _, rest = key.partition(".")
-        if owner == "task" and rest:
-            if task is None:
-                raise InvalidOption(f"--set {key}: there is no task here, only a method's options can be set")
-            found.task[rest] = value
-        elif owner == "method" and rest:
-            if method is None:
-                raise InvalidOption(f"--set {key}: there is no method here, only a task's fields can be set")
-            found.method[rest] = value
-        elif key in of_task and key in of_method:
-            raise InvalidOption(f"--set {key}: both have it, write task.{key} or method.{key}")
-        elif key in of_task:
-            found.task[key] = value
-        elif key in of_method:
-            found.method[key] = value
-        else:
-            who = [f"field of task {task.name}"] if task is not None else []
-            who += [f"option of method {method}"] if method is not None else []
-            raise UnknownName("setting", key, of_task | of_method, hint=f"it is no {' and no '.join(who)}")
+        reached = route(key, {} if task is None else {task.name: task}, [] if method is None else [method])
+        found.task |= dict.fromkeys(reached.tasks.values(), value)
+        found.method |= dict.fromkeys(reached.methods.values(), value)
     return found

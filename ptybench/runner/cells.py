@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -99,12 +99,16 @@ class Subject:
         task: the task; ``None`` for a real measurement.
         loaded: the real measurement; ``None`` for a task.
         domain: seed domain of the task.
+        source: name or file, as it was asked for.
+        overrides: what of the task was asked to be otherwise.
 
     """
 
     task: Task | None = None
     loaded: LoadedData | None = None
     domain: Domain | None = None
+    source: str = ""
+    overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
