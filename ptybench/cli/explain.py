@@ -29,13 +29,13 @@ _TABLES = ("geometry", "patterns", "positions", "bad_pixels", "probe", "noise")
 
 
 def find_kind(name: str) -> str:
-    """Return what a name stands for: ``task``, ``method`` (also a composite, chain or addition), ``dataset``, ``metric``.
+    """Return what a name stands for: ``task``, ``method`` (with chains and additions), ``dataset`` or ``metric``.
 
     Raises:
         UnknownName: where it is nothing, with the nearest name.
 
     """
-    from ptybench.registry import list_additions, list_datasets, list_methods, list_tasks
+    from ptybench.registry import list_additions, list_datasets, list_generators, list_methods, list_tasks
     from ptybench.scoring.metrics import METRICS
 
     if name.endswith(".toml"):
@@ -46,12 +46,13 @@ def find_kind(name: str) -> str:
         "task": [one.name for one in list_tasks()],
         "method": [one.name for one in [*list_methods(), *list_additions()]],
         "dataset": [one.name for one in list_datasets()],
+        "generator": [one.name for one in list_generators()],
         "metric": list(METRICS),
     }
     for kind, known in names.items():
         if name in known:
             return kind
-    hint = "`ptybench list tasks|methods|datasets|metrics` shows what there is"
+    hint = "`ptybench list tasks|methods|datasets|generators|metrics` shows what there is"
     raise UnknownName("name", name, [one for known in names.values() for one in known], hint)
 
 
@@ -138,10 +139,26 @@ def explain_dataset(name: str) -> tuple[str, dict[str, Any]]:
     return dataset_text(facts), facts
 
 
+def explain_generator(name: str) -> tuple[str, dict[str, Any]]:
+    """Text and facts of a generator of training images."""
+    from ptybench.registry import load_generator
+
+    kind = load_generator(name)
+    description = (inspect.getdoc(kind) or "").partition("Args:\n")[0].strip().replace("``", "")
+    options = [{key: value for key, value in one.items() if key != "tuned"} for one in option_facts(kind)]
+    rows = [(one["name"], str(one["default"]), one["meaning"]) for one in options]
+    text = (
+        f"{name} · generator of training images, version {kind.version}\n\n{description}\n\n"
+        f"Parameters, for --set NAME=VALUE (name, default, meaning):\n{columns(rows, indent='  ')}"
+    )
+    return text, {"name": name, "version": kind.version, "description": description, "options": options}
+
+
 EXPLAIN: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
     "method": explain_method,
     "metric": explain_metric,
     "dataset": explain_dataset,
+    "generator": explain_generator,
 }
 
 
