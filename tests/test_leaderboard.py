@@ -10,6 +10,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from ptybench.cli import main
 from ptybench.errors import InvalidOption, UnknownName
 from ptybench.leaderboard.aggregate import aggregate
 from ptybench.leaderboard.ranking import rank_of
@@ -25,10 +27,12 @@ from ptybench.leaderboard.scale import Scale
 from ptybench.leaderboard.statistics import bootstrap_interval, compare, holm, signed_rank_p, smallest_p
 from ptybench.leaderboard.tables import FORMATS, render
 from ptybench.leaderboard.variants import variant_of
+from ptybench.presets import Preset, Sampler, TuningBudget, write_preset
 from ptybench.records import Cost, Provenance, Record, RunBudget
 from ptybench.registry import load_task
 from ptybench.runner.summary import changed
 
+ROOT = Path(__file__).resolve().parents[1]
 METRIC = "frc_truth_area"
 
 
@@ -315,6 +319,102 @@ def test_variants_are_rows_of_their_own() -> None:
     }
     assert changed({"x": {"y": 1, "z": 2}}, {"x": {"y": 1, "z": 3}}) == {"x.z": 2}
     assert variant_of(records[0]) == variant_of(records[1])
+
+
+def preset(method: str, folder: Path, **more: Any) -> Preset:
+    """Write a preset of a made-up method for the made-up task."""
+    budget = {"trials": 20, "seeds": [1000], "epochs": 100, "tier": "small", "point": 0.5} | more.pop("budget", {})
+    fields: dict[str, Any] = {
+        "task": "made_up",
+        "task_version": 1,
+        "method": method,
+        "method_version": "1",
+        "options": {"alpha": 0.3},
+        "changed": {"alpha": 0.3},
+        "budget": TuningBudget.model_validate(budget),
+        "sampler": Sampler(name="tpe" if budget["trials"] else "none"),
+        "metric": METRIC,
+        "direction": "higher",
+        "provenance": Provenance(package_version="0", code_hash="0"),
+        "created": "2026-01-01T00:00:00",
+    }
+    found = Preset.model_validate(fields | more)
+    write_preset(found, folder)
+    return found
+
+
+def ruled(records: list[Record], name: str, folder: Path, **defaults: Any) -> Any:
+    return aggregate(
+        records, "made_up", point=0.5, defaults={"a": {"alpha": 1.0}, "b": {"alpha": 1.0}} | defaults,
+        ruleset=name, presets=folder,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_a_ruleset_keeps_the_options_that_it_names(tmp_path: Path) -> None:
+    preset("a", tmp_path)
+    records = runs("a", [0.5] * 3) + runs("a", [0.6] * 3, options={"alpha": 0.3}) + runs("b", [0.4] * 3)
+    records += runs("a", [0.9] * 3, options={"alpha": 0.7}) + runs("b", [0.9] * 3, options={"alpha": 0.3})
+    records += runs("oracle", [0.8] * 3, options={"steps": 3}) + runs("unheard_of", [1.0] * 3)
+    default = ruled(records, "default", tmp_path)
+    assert [(row.label, row.median) for row in default.rows] == [("a", 0.5), ("b", 0.4)]
+    tuned = ruled(records, "tuned", tmp_path)
+    assert [(row.label, row.median) for row in tuned.rows] == [("a (alpha=0.3)", 0.6), ("b (untuned)", 0.4)]
+    for found in (default, tuned):
+        assert [row.method for row in found.controls] == ["oracle"]
+        assert found.left_out == {f"other options than the {found.ruleset} ones": 12}
+        assert f"ruleset {found.ruleset}" in render(found, "md")
+        assert json.loads(render(found, "json"))["ruleset"] == found.ruleset
+    assert len(board(records).rows) == 6  # nothing is hidden where no ruleset was asked for
+    assert tuned.tuning["a"]["trials"] == 20
+    assert any("20 trials on the seeds 1000 of 100 epochs each" in note for note in tuned.notes)
+    assert any("no preset" in note and "b" in note for note in tuned.notes)
+    with pytest.raises(InvalidOption, match="with other options than the default ones"):
+        ruled(runs("a", [0.5], options={"alpha": 0.7}), "default", tmp_path)
+
+
+def test_budgets_that_differ_are_said_and_nothing_to_tune_is_no_difference(tmp_path: Path) -> None:
+    preset("a", tmp_path)
+    preset("b", tmp_path)
+    preset("c", tmp_path, budget={"trials": 0}, options={"alpha": 1.0}, changed={})
+    records = [r for name in "ab" for r in runs(name, [0.5] * 3, options={"alpha": 0.3})] + runs("c", [0.5] * 3)
+    fair = ruled(records, "tuned", tmp_path, c={"alpha": 1.0})
+    assert not any("differ" in note for note in fair.notes if "tuning" in note)
+    assert "c (nothing to tune)" in [row.label for row in fair.rows]
+    for budget in ({"trials": 21}, {"seeds": [1000, 1001]}, {"epochs": 50}, {"point": 0.75}):
+        preset("b", tmp_path, budget=budget)
+        unfair = ruled(records, "tuned", tmp_path, c={"alpha": 1.0})
+        assert any("budgets differ" in note and "a:" in note and "b:" in note for note in unfair.notes), budget
+
+
+def test_records_from_before_an_option_are_those_of_its_default(tmp_path: Path) -> None:
+    preset("a", tmp_path)
+    now = {"alpha": 1.0, "batch": 1}
+    old = [*runs("a", [0.5, 0.5]), record("a", 2, 0.6, options=now)]
+    tuned = [record("a", 3, 0.7, options={"alpha": 0.3, "batch": 1}), record("a", 4, 0.7, options={"alpha": 0.3})]
+    assert [row.values for row in ruled(old + tuned, "default", tmp_path, a=now).rows] == [{0: 0.5, 1: 0.5, 2: 0.6}]
+    assert [row.values for row in ruled(old + tuned, "tuned", tmp_path, a=now).rows] == [{3: 0.7, 4: 0.7}]
+    everything = aggregate(old + tuned, "made_up", point=0.5, defaults={"a": now})
+    assert sorted(row.label for row in everything.rows) == ["a", "a (alpha=0.3)"]
+    other = [record("a", 0, 0.9, options={"alpha": 1.0, "batch": 2})]
+    assert ruled(old + other, "default", tmp_path, a=now).rows[0].values[0] == 0.5
+
+
+def test_a_stale_preset_is_said_to_be(tmp_path: Path) -> None:
+    preset("epie", tmp_path, method_version="0")
+    records = runs("epie", [0.5] * 3, options={"alpha": 0.3})
+    found = ruled(records, "tuned", tmp_path, epie={"alpha": 1.0})
+    assert [row.label for row in found.rows] == ["epie (alpha=0.3, stale preset)"]
+    assert any("version 0 of epie" in note for note in found.notes)
+
+
+def test_the_command_takes_a_ruleset(tmp_path: Path, capfd: Any) -> None:
+    words = ["leaderboard", "--task", "low_overlap", "--domain", "release", "--results", str(ROOT / "results")]
+    assert main([*words, "--ruleset", "default"]) == 0
+    assert "ruleset default" in capfd.readouterr().out
+    assert main([*words, "--ruleset", "tuned", "--presets", str(tmp_path)]) == 0
+    assert "epie (untuned)" in capfd.readouterr().out
+    assert main([*words, "--presets", str(tmp_path)]) == 2
+    assert "--ruleset tuned" in capfd.readouterr().err
 
 
 def test_the_later_of_two_runs_of_one_cell_counts() -> None:

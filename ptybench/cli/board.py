@@ -26,6 +26,13 @@ def leaderboard(
         Literal["md", "csv", "json", "latex", "text"], Parameter("--format", help="How the table is written.")
     ] = "md",
     metric: Annotated[str | None, Parameter("--metric", help="What is ranked; the task's primary metric.")] = None,
+    ruleset: Annotated[
+        Literal["default", "tuned"] | None,
+        Parameter(
+            "--ruleset", help="Only methods with their default options, or with their presets of `ptybench tune`."
+        ),
+    ] = None,
+    presets: Annotated[Path | None, Parameter("--presets", help="Folder of presets; the project's own.")] = None,
     domain: Domain = "dev",
     tier: Tier = "small",
     set_: Settings = None,
@@ -41,7 +48,10 @@ def leaderboard(
         from ptybench.leaderboard.tables import document, render
 
         add_plugins(plugin)
-        board = _board(task, domain, tier, parse_settings(set_), metric, list(_records(results)))
+        if presets is not None and ruleset != "tuned":
+            raise InvalidOption("--presets is for --ruleset tuned")
+        rules = {"ruleset": ruleset, "presets": presets, "metric": metric}
+        board = _board(task, domain, tier, parse_settings(set_), list(_records(results)), rules)
         if json:
             out.document("leaderboard", document(board))
         else:
@@ -60,7 +70,7 @@ def _records(results: Path | None) -> Iterator[Record]:
 
 
 def _board(
-    name: str, domain: str, tier: Tier, settings: dict[str, Any], metric: str | None, records: list[Record]
+    name: str, domain: str, tier: Tier, settings: dict[str, Any], records: list[Record], rules: dict[str, Any]
 ) -> Board:
     from ptybench.cli.settings import sort_settings
     from ptybench.leaderboard.aggregate import aggregate
@@ -74,6 +84,6 @@ def _board(
             raise
         if settings:
             raise InvalidOption(f"--set: {name} is no task here, so there is no field to set") from None
-        return aggregate(records, name, tier, domain, metric=metric)
+        return aggregate(records, name, tier, domain, **rules)
     overrides = sort_settings(settings, task, None).task
-    return aggregate(records, load_task(name, tier, overrides), domain=domain, metric=metric)
+    return aggregate(records, load_task(name, tier, overrides), domain=domain, **rules)

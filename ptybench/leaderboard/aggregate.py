@@ -19,11 +19,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ptybench.errors import InvalidOption, UnknownName
+from ptybench.leaderboard.rulesets import Ruleset, RulesetName
 from ptybench.leaderboard.scale import CONTROLS, Scale, Seeds
 from ptybench.leaderboard.statistics import FEWEST_PAIRS, Comparison, bootstrap_interval, compare, holm, smallest_p
 from ptybench.leaderboard.variants import (
@@ -121,6 +123,8 @@ class Board:
         controls: reference rows.
         notes: what a reader has to know, one sentence each.
         left_out: reason → number of records that are not on this board.
+        ruleset: which options the methods were held to; ``None`` where every variant has a row.
+        tuning: method → budget of its preset, on a board of tuned methods.
 
     """
 
@@ -139,6 +143,8 @@ class Board:
     controls: list[Row]
     notes: list[str]
     left_out: dict[str, int] = field(default_factory=dict)
+    ruleset: RulesetName | None = None
+    tuning: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def winner(self) -> Row | None:
@@ -155,6 +161,8 @@ def aggregate(
     point: float | None = None,
     metric: str | None = None,
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    ruleset: RulesetName | None = None,
+    presets: Path | None = None,
 ) -> Board:
     """Return the board of one cell of a task.
 
@@ -169,6 +177,8 @@ def aggregate(
         point: value of the ladder; ``None`` is the task's default.
         metric: metric id; ``None`` is the task's primary metric.
         defaults: method → standard options, for labels that name what was changed; ``None`` asks the methods.
+        ruleset: ``default`` or ``tuned`` keeps only the records whose options are those; ``None`` keeps all.
+        presets: folder of presets; ``None`` is that of the project.
 
     Raises:
         UnknownName: where no record has the metric.
@@ -198,7 +208,12 @@ def aggregate(
         raise InvalidOption(_nothing(name, tier, domain, point, [], left_out))
     metric = metric or (standard.primary_metric if standard else most_common([r.primary_metric for r in chosen]))
     defaults = standard_options({r.method for r in chosen}) if defaults is None else defaults
-    return _board(chosen, metric, left_out, defaults, standard.budget.epochs if standard else None)
+    rules = None if ruleset is None else Ruleset.of(ruleset, defaults, name, chosen[0].tier or "small", presets)
+    if rules is not None:
+        chosen = _keep(chosen, [rules.allows(r) for r in chosen], f"other options than the {ruleset} ones", left_out)
+        if not any(r.method not in CONTROLS for r in chosen):
+            raise InvalidOption(_nothing(name, tier, domain, point, [], left_out))
+    return _board(chosen, metric, left_out, defaults, standard.budget.epochs if standard else None, rules)
 
 
 def _keep(records: list[Record], keep: list[bool], reason: str, left_out: Counter[str]) -> list[Record]:
@@ -226,19 +241,21 @@ def _board(
     left_out: Counter[str],
     defaults: Mapping[str, Mapping[str, Any]],
     epochs: int | None,
+    rules: Ruleset | None,
 ) -> Board:
     known = {name for record in records for name in record.metrics}
     if metric is None or (metric not in known and known):
         raise UnknownName("metric", str(metric), known)
     groups: dict[Variant, dict[int, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda r: (r.created, r.key)):
-        group = groups[variant_of(record)]
+        group = groups[variant_of(record, defaults.get(record.method))]
         if record.seed in group:
             left_out["older run of the same cell"] += 1
         group[record.seed] = record
     direction, unit = _direction_and_unit(records, metric)
     seeds = sorted({record.seed for record in records})
-    labels = variant_labels({variant: len(group) for variant, group in groups.items()}, defaults, epochs)
+    counts = {variant: len(group) for variant, group in groups.items()}
+    labels = variant_labels(counts, defaults, epochs, rules.marks if rules else None)
     rows = [_row(labels[variant], group, metric, direction, seeds) for variant, group in groups.items()]
     controls = sorted((r for r in rows if r.method in CONTROLS), key=lambda r: (CONTROLS.index(r.method), r.label))
     scale = Scale.of({row.method: row.values for row in reversed(controls)}, direction)
@@ -259,8 +276,15 @@ def _board(
         controls=[_rescaled(row, scale) for row in controls],
         notes=[],
         left_out=dict(left_out),
+        ruleset=rules.name if rules else None,
+        tuning={
+            row.method: rules.presets[row.method].budget.model_dump(mode="json")
+            for row in rows
+            if rules and row.method in rules.presets
+        },
     )
-    return replace(board, notes=_notes(board, scale))
+    said = rules.notes(row.method for row in rows) if rules else []
+    return replace(board, notes=said + _notes(board, scale))
 
 
 def _direction_and_unit(records: list[Record], metric: str) -> tuple[str, str]:

@@ -81,13 +81,13 @@ def rank_of(
     if metric is None:
         return None
     latest: dict[tuple[Variant, int], Record] = {}
-    for other in sorted([*records, record], key=lambda r: (r.key == record.key, r.created, r.key)):
-        if (other.key != record.key or other is record) and _same_problem(other, record):
-            latest[variant_of(other), other.seed] = other
+    same = [r for r in [*records, record] if (r.key != record.key or r is record) and _same_problem(r, record)]
+    standard = standard_options({r.method for r in same}) if defaults is None else defaults
+    for other in sorted(same, key=lambda r: (r is record, r.created, r.key)):
+        latest[variant_of(other, standard.get(other.method)), other.seed] = other
     here = {variant: other for (variant, seed), other in latest.items() if seed == record.seed}
     scale = _scale(latest, metric, record)
-    defaults = standard_options({r.method for r in here.values()}) if defaults is None else defaults
-    labels = variant_labels(dict.fromkeys(here, 1), defaults, _epochs(record))
+    labels = variant_labels(dict.fromkeys(here, 1), standard, _epochs(record))
     higher = record.directions.get(metric, "higher") == "higher"
     values = [_value(r, metric) for r in here.values() if r.method not in CONTROLS]
     ranked = [v for v in values if v is not None]

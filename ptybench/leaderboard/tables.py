@@ -69,6 +69,7 @@ def frame(board: Board) -> pd.DataFrame:
         "direction": board.direction,
         "unit": board.unit,
         "inverse_crime": board.inverse_crime,
+        "ruleset": board.ruleset,
     }
     lines = [cell | _line(row, "method") for row in board.rows]
     lines += [cell | _line(row, "control") for row in board.controls]
@@ -127,7 +128,8 @@ def _json(board: Board) -> str:
 def heading(board: Board) -> str:
     """Return what a board is about, in one line."""
     point = f" at {board.ladder or 'point'} {board.point:g}" if board.point is not None else ""
-    cell = ", ".join(part for part in (board.tier, board.domain) if part)
+    rules = f"ruleset {board.ruleset}" if board.ruleset else None
+    cell = ", ".join(part for part in (board.tier, board.domain, rules) if part)
     version = f" v{board.task_version}" if board.task_version else ""
     crime = ", inverse crime" if board.inverse_crime else ""
     unit = f" / {board.unit}" if board.unit else ""

@@ -39,12 +39,18 @@ class Variant:
     withheld: float
 
 
-def variant_of(record: Record) -> Variant:
-    """Return the variant that a record belongs to."""
+def variant_of(record: Record, defaults: Mapping[str, Any] | None = None) -> Variant:
+    """Return the variant that a record belongs to.
+
+    Args:
+        record: the record.
+        defaults: the method's default options, for those that it has been given since the record was made.
+
+    """
     return Variant(
         method=record.method,
         version=record.method_version,
-        options=canonical_json(record.options),
+        options=canonical_json({**(defaults or {}), **record.options}),
         budget=(record.budget.epochs, record.budget.seconds),
         device=record.device,
         weights=record.identity.get("weights"),
@@ -92,7 +98,10 @@ def most_common(values: Sequence[Any]) -> Any:
 
 
 def variant_labels(
-    counts: Mapping[Variant, int], defaults: Mapping[str, Mapping[str, Any]], epochs: int | None
+    counts: Mapping[Variant, int],
+    defaults: Mapping[str, Mapping[str, Any]],
+    epochs: int | None,
+    marks: Mapping[str, str] | None = None,
 ) -> dict[Variant, str]:
     """Return a short label for each variant: the method, and in brackets what is not standard about it.
 
@@ -102,6 +111,7 @@ def variant_labels(
         counts: variant → number of records.
         defaults: method → standard options; where it is missing, those of most records stand for them.
         epochs: the task's budget; ``None`` where unknown, then that of most records.
+        marks: method → what else is to be said of it.
 
     """
     families: dict[str, list[Variant]] = defaultdict(list)
@@ -123,5 +133,7 @@ def variant_labels(
                 if len({getattr(other, name) for other in family}) > 1:
                     value = brief(getattr(variant, name))
                     notes.append(value[:12] if name == "device" else f"{name}={value[:8]}")
+            if marks and method in marks:
+                notes.append(marks[method])
             labels[variant] = f"{method} ({', '.join(notes)})" if notes else method
     return labels
