@@ -19,7 +19,9 @@ from ptybench.cli.doctor import doctor
 from ptybench.cli.generate import generate
 from ptybench.cli.listing import info, listing
 from ptybench.cli.output import schema
+from ptybench.cli.plan import plan
 from ptybench.cli.run import run
+from ptybench.cli.sweep import sweep
 from ptybench.cli.tune import tune
 from ptybench.errors import PtybenchError
 
@@ -29,6 +31,10 @@ EXAMPLES: dict[Command, str] = {
     run: "ptybench run --task low_overlap --method epie\n"
     "ptybench run --task low_dose --method epie,rpie --seeds 0-4 --set photons=1e3\n"
     "ptybench run --data siemens_star_aps --method epie --set alpha=0.3 --epochs 25",
+    sweep: "ptybench sweep --tasks all --methods all --seeds 0-4 --jobs 2\n"
+    "ptybench sweep --tasks low_dose --methods rpie,epie --grid alpha=0.1:1.0:10",
+    plan: "ptybench plan --tasks all --methods all --points all --seeds 0-4\n"
+    "ptybench plan --tasks low_dose --methods rpie --grid alpha=0.1,1 --json",
     listing: "ptybench list tasks\nptybench list methods --json",
     info: "ptybench info low_dose --picture low_dose.png\nptybench info epie",
     simulate: "ptybench simulate --task low_dose --out low_dose.cxi --with-truth truth.h5",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -58,6 +58,23 @@ class Output:
         """
         text = json.dumps({"schema": schema(kind), **content}, indent=2, allow_nan=False, ensure_ascii=False)
         print(text, file=self._stdout or sys.stdout, flush=True)
+
+    def documents(self, kind: str, content: dict[str, Any], name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Print ``content`` and a list of many ``rows``, a line each, as the command's one JSON document.
+
+        Raises:
+            ValueError: where something holds NaN or infinity, which JSON does not have.
+
+        """
+        stdout = self._stdout or sys.stdout
+        head = json.dumps({"schema": schema(kind), **content}, indent=2, allow_nan=False, ensure_ascii=False)
+        stdout.write(f'{head[:-2]},\n  "{name}": [')
+        comma, encode = "\n", json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+        for row in rows:
+            stdout.write(f"{comma}    {encode(row)}")
+            comma = ",\n"
+        stdout.write("\n  ]\n}\n")
+        stdout.flush()
 
     def text(self, text: str) -> None:
         """Print for a reader, on stdout; nothing with ``--json``."""

@@ -37,6 +37,8 @@ def clock(seconds: float | None) -> str:
 
 def standing_text(standing: Standing) -> str:
     """Return epoch, remaining time and current error as one phrase."""
+    if standing.phase == "waiting":
+        return f"waiting for {standing.waits_for}"
     if standing.phase not in ("solving", "halves"):
         return standing.phase
     done = f"{standing.epoch}" if standing.epochs is None else f"{standing.epoch}/{standing.epochs}"

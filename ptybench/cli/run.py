@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +10,12 @@ from cyclopts import Group, Parameter
 
 from ptybench.cli.options import (
     DomainName,
+    Flag,
     Json,
+    Names,
     Plugins,
     Results,
+    Ruleset,
     Settings,
     TierName,
     add_plugins,
@@ -23,14 +25,12 @@ from ptybench.cli.options import (
     split_names,
 )
 from ptybench.cli.output import Output
+from ptybench.cli.selection import Selection, axes, rulesets
 from ptybench.errors import InvalidOption, UsageError
 
 if TYPE_CHECKING:
     from ptybench.runner.cells import Plan
     from ptybench.runner.run import RunResult
-    from ptybench.task import Task
-
-Names = Annotated[list[str] | None, Parameter(negative="")]
 
 
 @Parameter(name="*", group=Group("A task", sort_key=1))
@@ -86,6 +86,8 @@ class Reconstruction:
     plugin: Plugins = None
     withheld: float | None = None
     "Share of the patterns that the solver never sees; the task's own unless said otherwise, 0.05 for data."
+    ruleset: Ruleset = "default"
+    "Options of the papers, or those that ptybench tune found for each task (a method without them is left out)."
     split: Annotated[bool | None, Parameter(negative="--no-split")] = None
     "Reconstruct both halves of the patterns too, for the split-half FRC; done for data unless said otherwise."
 
@@ -106,8 +108,10 @@ class Execution:
     jobs: int = 1
     "Cells at a time."
     results: Results = Path("runs")
-    force: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    force: Flag = False
     "Run again what has a record already."
+    report: Annotated[bool, Parameter(negative="--no-report", show_default=False)] = True
+    "Draw report.png, which takes about a second."
 
     @property
     def numbers(self) -> list[int]:
@@ -128,20 +132,13 @@ def run(
     with out.reserved():
         _refuse_contradictions(on_tasks, on_data, reconstruction, execution)
         timeout = None if execution.timeout is None else parse_duration(execution.timeout)
-        settings = parse_settings(reconstruction.set_)
-        numbers = execution.numbers
+        asked, seeds = _asked(on_tasks, on_data, reconstruction), execution.numbers
 
         from ptybench.runner.run import prewarmed
 
         with prewarmed():
             add_plugins(reconstruction.plugin)
-            cells = _on_data(on_data) if on_data.data else _on_tasks(on_tasks)
-            plans = [
-                one
-                for problem, task in cells
-                for one in _plans(problem, task, settings, reconstruction, execution.device, numbers)
-            ]
-            return _run(plans, out, execution, timeout)
+            return _run(_plans(asked, reconstruction, execution.device, seeds, out), out, execution, timeout)
 
 
 def _refuse_contradictions(tasks: OnTasks, data: OnData, method: Reconstruction, execution: Execution) -> None:
@@ -163,51 +160,31 @@ def _refuse_contradictions(tasks: OnTasks, data: OnData, method: Reconstruction,
         raise InvalidOption(f"--jobs must be at least 1, got {execution.jobs}")
 
 
-def _on_tasks(asked: OnTasks) -> Iterator[tuple[dict[str, Any], Task | None]]:
-    """Arguments of a plan, and the task without overrides, for every task."""
-    from ptybench.registry import load_task
-
-    domain, tier = asked.domain or "dev", asked.tier or "small"
-    for name in split_names(asked.task):
-        yield {"task": name, "domain": domain, "tier": tier}, load_task(name, tier)
-
-
-def _on_data(asked: OnData) -> Iterator[tuple[dict[str, Any], Task | None]]:
-    """Arguments of a plan for every measurement, which is read once."""
-    from ptybench.io.manifest import load_measurement
-
-    for name in split_names(asked.data):
-        yield {"data": load_measurement(name, **asked.preparation)}, None
+def _asked(tasks: OnTasks, data: OnData, method: Reconstruction) -> Selection:
+    return Selection(
+        tasks=split_names(tasks.task),
+        domain=tasks.domain or "dev",
+        tier=tasks.tier or "small",
+        data=split_names(data.data),
+        preparation=data.preparation,
+        methods=split_names(method.method),
+        rulesets=rulesets(method.ruleset, bool(data.data)),
+        settings=parse_settings(method.set_),
+    )
 
 
-def _plans(
-    problem: Mapping[str, Any],
-    task: Task | None,
-    settings: Mapping[str, Any],
-    asked: Reconstruction,
-    device: str,
-    seeds: list[int],
-) -> Iterator[Plan]:
-    """One plan for each method and seed."""
-    from ptybench.cli.settings import sort_settings
-    from ptybench.runner.cells import plan
+def _plans(asked: Selection, method: Reconstruction, device: str, seeds: list[int], out: Output) -> list[Plan]:
+    """One plan for each task, method and seed."""
+    from ptybench.runner.cells import Conditions
+    from ptybench.runner.planning import combine
 
-    for method in split_names(asked.method):
-        sorted_settings = sort_settings(settings, task, method)
-        overrides: dict[str, Any] = {} if task is None else {"task_overrides": sorted_settings.task}
-        for seed in seeds:
-            yield plan(
-                **problem,
-                **overrides,
-                method=method,
-                options=sorted_settings.method,
-                seed=seed,
-                device=device,
-                epochs=asked.epochs,
-                seconds=asked.seconds,
-                withheld=asked.withheld,
-                split=asked.split,
-            )
+    conditions = Conditions(device, method.epochs, method.seconds, method.withheld, method.split)
+    return [
+        cell.plan()
+        for subject, choices in axes(asked, out.note)
+        for choice in choices
+        for cell in combine([(subject, [choice])], seeds, conditions)
+    ]
 
 
 def _run(plans: list[Plan], out: Output, execution: Execution, timeout: float | None) -> int:
@@ -228,6 +205,7 @@ def _run(plans: list[Plan], out: Output, execution: Execution, timeout: float | 
             results=execution.results,
             force=execution.force,
             timeout=timeout,
+            report=execution.report,
             progress=line.step,
             on_result=tell,
         )

@@ -49,7 +49,7 @@ def field_values(task: Task) -> dict[str, Any]:
 
 
 def field_of(task: Task, key: str) -> str | None:
-    """Return what a task calls ``overlap``, ``task.overlap`` or ``low_overlap.overlap``; ``None`` where it has no such."""
+    """What a task calls ``overlap``, ``task.overlap`` or ``low_overlap.overlap``; ``None`` where it has no such."""
     owner, _, rest = key.partition(".")
     known = task_keys(task)
     if key in known:
@@ -58,7 +58,7 @@ def field_of(task: Task, key: str) -> str | None:
 
 
 def option_of(method: str, key: str) -> str | None:
-    """Return what a method calls ``alpha``, ``method.alpha`` or ``epie.alpha``; ``None`` where it has no such."""
+    """What a method calls ``alpha``, ``method.alpha`` or ``epie.alpha``; ``None`` where it has no such."""
     owner, _, rest = key.partition(".")
     known = option_keys(method)
     if key in known:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ptybench.errors import InvalidOption, UnknownName, UsageError
-from ptybench.records import canonical_json, folder_of
+from ptybench.records import canonical_json, folder_text
 from ptybench.runner import devices
 from ptybench.seeds import named_seed
 from ptybench.specs import Spec
@@ -82,13 +82,13 @@ class Cell(Spec):
     @property
     def place(self) -> PurePosixPath:
         """The cell's folder inside a results folder."""
-        return place_of(self.problem, self.method, self.domain, self.tier, self.seed, self.key)
+        return PurePosixPath(folder_name(self.problem, self.method, self.domain, self.tier, self.seed, self.key))
 
 
-def place_of(problem: str, method: str, domain: str | None, tier: str | None, seed: int, key: str) -> PurePosixPath:
+def folder_name(problem: str, method: str, domain: str | None, tier: str | None, seed: int, key: str) -> str:
     """Return a cell's folder inside a results folder."""
     parts = [domain, tier, f"seed{seed}"]
-    return folder_of(problem, method, "-".join(part for part in parts if part), key)
+    return folder_text(problem, method, "-".join(part for part in parts if part), key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,13 +273,12 @@ def plan_cell(subject: Subject, method: ResolvedMethod, conditions: Conditions, 
         "seconds": conditions.seconds,
         "device": device_class,
     }
-    budgeted = conditions.epochs is not None or conditions.seconds is not None
     if subject.loaded is not None:
         if method.needs_truth:
             raise UsageError(f"{method.name} is a control that needs a task's truth: a real measurement has none")
         cell = Cell(
             data=_data_identity(subject.loaded),
-            epochs=conditions.epochs if budgeted else DATA_EPOCHS,
+            epochs=epochs_of(subject, method, conditions),
             withheld=DATA_WITHHELD if conditions.withheld is None else conditions.withheld,
             split=conditions.split is not False,
             **common,
@@ -287,17 +286,25 @@ def plan_cell(subject: Subject, method: ResolvedMethod, conditions: Conditions, 
         return Plan(cell, method, told, loaded=subject.loaded)
     task = subject.task
     assert task is not None
-    usual = ORACLE_EPOCHS if method.needs_truth else task.budget.epochs
     cell = Cell(
         task=task.identity(),
         domain=subject.domain,
         tier=task.tier,
-        epochs=conditions.epochs if budgeted else usual,
+        epochs=epochs_of(subject, method, conditions),
         withheld=task.withheld if conditions.withheld is None else conditions.withheld,
         split=bool(conditions.split),
         **common,
     )
     return Plan(cell, method, told, task=task)
+
+
+def epochs_of(subject: Subject, method: ResolvedMethod, conditions: Conditions) -> int | None:
+    """Return a cell's budget in epochs; ``None`` where it has one in seconds alone."""
+    if conditions.epochs is not None or conditions.seconds is not None:
+        return conditions.epochs
+    if subject.task is None:
+        return DATA_EPOCHS
+    return ORACLE_EPOCHS if method.needs_truth else subject.task.budget.epochs
 
 
 def _at_least(name: str, value: int | None, low: int) -> None:

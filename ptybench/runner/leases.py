@@ -91,7 +91,7 @@ def holder(path: Path) -> str:
         number = int(path.read_text())
     except (OSError, ValueError):
         return "another process"
-    return "this sweep" if number == os.getpid() else f"process {number}"
+    return "another cell" if number == os.getpid() else f"process {number}"
 
 
 @dataclass

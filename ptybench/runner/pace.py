@@ -5,9 +5,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ptybench.runner.planning import Planned
 
 Kind = tuple[str, float | None, str]
 """Problem, point and method of a cell: cells of a kind take about as long as each other."""
+
+
+def kind_of(cell: Planned) -> Kind:
+    """Return what a cell's time is learnt for."""
+    task = cell.subject.task
+    return cell.subject.name, None if task is None else task.point, cell.method.name
 
 
 class Pace:
@@ -26,13 +36,13 @@ class Pace:
         self._running: dict[str, tuple[Kind, float]] = {}
 
     def begin(self, key: str, kind: Kind) -> None:
-        """A cell begins."""
+        """Take note that a cell runs now."""
         if key not in self._running:
             self._left[kind] -= 1
             self._running[key] = kind, time.monotonic()
 
     def end(self, key: str, kind: Kind, seconds: float | None) -> None:
-        """A cell has ended, after ``seconds`` where they are worth learning from."""
+        """Take note that a cell has ended, after ``seconds`` where they are worth learning from."""
         if self._running.pop(key, None) is None:
             self._left[kind] -= 1
         self.learn(kind, seconds)

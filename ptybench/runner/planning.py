@@ -11,11 +11,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, overload
 
 from ptybench.records import canonical_json
-from ptybench.runner.cells import Conditions, Plan, Subject, place_of, plan_cell
+from ptybench.runner.cells import Conditions, Plan, Subject, folder_name, plan_cell
 
 if TYPE_CHECKING:
     from ptybench.registry import ResolvedMethod
@@ -41,11 +40,11 @@ class Planned:
     key: str
 
     @property
-    def place(self) -> PurePosixPath:
+    def folder(self) -> str:
         """The cell's folder inside a results folder."""
         task = self.subject.task
         tier = None if task is None else task.tier
-        return place_of(self.subject.name, self.method.name, self.subject.domain, tier, self.seed, self.key)
+        return folder_name(self.subject.name, self.method.name, self.subject.domain, tier, self.seed, self.key)
 
     def plan(self) -> Plan:
         """The cell as it is run."""

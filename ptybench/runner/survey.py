@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ptybench.records import FINAL, RECORD_FILE, SCHEMA, Provenance, Status, Store, read_record
@@ -49,15 +49,14 @@ def survey(store: Store, cells: Iterable[Planned], now: Provenance) -> dict[str,
         now: today's code and plug-ins.
 
     """
-    there: dict[PurePosixPath, set[str]] = {}
+    there: dict[str, set[str]] = {}
     found: dict[str, Found] = {}
     for cell in cells:
-        place = cell.place
-        names = there.get(place.parent)
-        if names is None:
-            names = there[place.parent] = _names(store.folder(place.parent))
-        if place.name in names:
-            known = glance(store.folder(place) / RECORD_FILE, cell.key, now)
+        parent, _, name = cell.folder.rpartition("/")
+        if parent not in there:
+            there[parent] = _names(store.root / parent)
+        if name in there[parent]:
+            known = glance(store.root / parent / name / RECORD_FILE, cell.key, now)
             if known is not None:
                 found[cell.key] = known
     return found
