@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ptybench.memory import require
-from ptybench.optics.forward import KEPT_BYTES, Slices
+from ptybench.optics.forward import KEPT_BYTES, Windowed, over_modes
 from ptybench.solver import Solver, SolverOptions, orthogonal_modes
 from ptybench.specs import Tunable
 from ptybench.types import Estimate, FloatArray
@@ -40,32 +40,14 @@ class ProjectionOptions(SolverOptions):
     average: Annotated[int, Field(ge=0)] = 0
 
 
-def over_modes(fields: Tensor) -> Tensor:
-    """``Σ_m`` of ``(B, M, h, w)``, which is only a view of a single mode."""
-    return fields[:, 0] if fields.shape[1] == 1 else fields.sum(dim=1)
+def keep_in_place(waves: Tensor, before: list[tuple[int, int]], after: list[tuple[int, int]]) -> None:
+    """Roll ``(K, ..., h, w)`` where windows have moved by whole pixels, so that waves stay where the probe is.
 
-
-class Windowed:
-    """An array on the object's canvas with a view of every pattern's window; slicing anew costs thrice the arithmetic.
-
-    Args:
-        array: ``(H, W)``.
-        windows: window of each pattern.
-
+    A position that passes a whole pixel moves the window by it and the probe inside the window back.
     """
-
-    def __init__(self, array: Tensor, windows: list[Slices]) -> None:
-        self.array = array
-        self._views = [array[window] for window in windows]
-
-    def at(self, chunk: slice) -> Tensor:
-        """The windows of some patterns, ``(B, h, w)``."""
-        return torch.stack(self._views[chunk])
-
-    def add(self, patches: Tensor, chunk: slice) -> None:
-        """Add ``(B, h, w)`` to the windows of some patterns, in their order."""
-        for view, patch in zip(self._views[chunk], patches.unbind(), strict=True):
-            view.add_(patch)
+    for k, (old, new) in enumerate(zip(before, after, strict=True)):
+        if old != new:
+            waves[k] = waves[k].roll((old[0] - new[0], old[1] - new[1]), dims=(-2, -1))
 
 
 class ProjectionSolver(Solver):
@@ -113,8 +95,8 @@ class ProjectionSolver(Solver):
         self._lit = False
 
     def canvas(self, dtype: torch.dtype) -> Windowed:
-        """An empty canvas with the windows of all patterns."""
-        return Windowed(torch.zeros(self.model.canvas, dtype=dtype, device=self.device), self.model.windows)
+        """An empty canvas ``(1, H, W)`` with the windows of all patterns."""
+        return Windowed(torch.zeros(1, *self.model.canvas, dtype=dtype, device=self.device), self.model.windows)
 
     @property
     def probe(self) -> Tensor:
@@ -128,10 +110,17 @@ class ProjectionSolver(Solver):
         self._lit = False
 
     def place(self, positions_px: FloatArray) -> None:
-        """Go on with these ``(K, 2)`` positions; the residuals stay."""
+        """Go on with these ``(K, 2)`` positions; the residuals move along with their windows."""
+        corners = self.model.corners
         super().place(positions_px)
+        for waves in self.states():
+            keep_in_place(waves, corners, self.model.corners)
         self.probe = self._probe
         self._lay_out()
+
+    def states(self) -> list[Tensor]:
+        """Everything of the shape of all exit waves that lasts from epoch to epoch."""
+        return [self.residual]
 
     @abstractmethod
     def advance(self, chunk: slice, probes: Tensor) -> Tensor:
@@ -156,7 +145,7 @@ class ProjectionSolver(Solver):
         error = self.model.amplitudes.new_zeros(())
         for rounds in range(self.options.inner if refine_probe else 1):
             self.seen.array.copy_(self.object)
-            pull, weight = torch.zeros_like(self._probe), torch.full_like(self._probe[0], self.probe_inertia)
+            pull, weight = torch.zeros_like(self._probe), torch.full_like(self._probe[:1], self.probe_inertia)
             for chunk in self.chunks:
                 if rounds == 0:
                     error += self.advance(chunk, self.probes(chunk))
@@ -165,7 +154,7 @@ class ProjectionSolver(Solver):
                 if refine_probe:
                     patches = self.seen.at(chunk)
                     conjugate = patches.conj_physical()
-                    pull += self.model.shifted_back(conjugate[:, None] * self.residual[chunk], chunk)
+                    pull += self.model.shifted_back(conjugate * self.residual[chunk], chunk)
                     weight += conjugate.mul_(patches).sum(dim=0)
             self.base = self.object
             self._average_object(self._average_probe(pull, weight.real) if refine_probe else None)
@@ -175,8 +164,8 @@ class ProjectionSolver(Solver):
 
     def _count_from_current(self, chunk: slice) -> None:
         """Count the residuals of some patterns from the current object instead of from ``base``."""
-        moved = self.seen.at(chunk) - self.model.patches(self.base, chunk)
-        self.residual[chunk] -= self.probes(chunk) * moved[:, None]
+        moved = self.seen.at(chunk) - self.model.patches(self.base, chunk)[:, None]
+        self.residual[chunk].addcmul_(self.probes(chunk), moved, value=-1)
 
     def _average_probe(self, pull: Tensor, weight: Tensor) -> Tensor:
         """Add ``Σ_j O_j* (ψ_jm − P_m O_j) / (Σ_j |O_j|² + κ_P)`` to the probe; return this change."""
@@ -197,7 +186,7 @@ class ProjectionSolver(Solver):
             if not self._lit:
                 self._light.add(over_modes(conjugate.mul_(probes)).real, chunk)
         self._lit = True
-        self.object = self.object + self._pull.array / self._light.array
+        self.object = self.object + (self._pull.array / self._light.array)[0]
 
     def probes(self, chunk: slice) -> Tensor:
         """The probe as some patterns see it, ``(B, M, h, w)``."""
@@ -212,7 +201,7 @@ class ProjectionSolver(Solver):
     def _follow(self, chunk: slice, probe_change: Tensor) -> Tensor:
         """Count the residuals of some patterns from the changed probe; return the probe as they see it now."""
         moved = self.model.shifted_probes(probe_change, chunk)
-        self.residual[chunk].addcmul_(moved, self.seen.at(chunk)[:, None], value=-1)
+        self.residual[chunk].addcmul_(moved, self.seen.at(chunk), value=-1)
         if self._shifted is None:
             return self.probes(chunk)
         return self._shifted[chunk].add_(moved)
@@ -273,12 +262,12 @@ class ReflectionSolver(ProjectionSolver):
     def epoch(self) -> float:
         """One iteration."""
         # ψ = P base + δ, so that P O − γ (ψ − P O) = P (O + γ (O − base)) − γ δ
-        torch.add(self.object, self.object - self.base, alpha=self.reflection, out=self._mirrored.array)
+        torch.add(self.object, self.object - self.base, alpha=self.reflection, out=self._mirrored.array[0])
         return super().epoch()
 
     def advance(self, chunk: slice, probes: Tensor) -> Tensor:
         """``δ ← b (Π_F − 1)(P O − γ δ)``."""
-        waves = probes * self._mirrored.at(chunk)[:, None]
+        waves = probes * self._mirrored.at(chunk)
         change, squared = self.model.modulus_change(waves.sub_(self.residual[chunk], alpha=self.reflection), chunk)
         if self.bound:
             deviation = torch.view_as_real(change).square().sum(dim=(1, 2, 3, 4))
