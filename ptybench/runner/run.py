@@ -113,6 +113,8 @@ class _RefusedError(Exception):
         self.reason = reason
 
 
+_MANY = 4
+"""Cells from which on a process that imports torch once for all of them pays."""
 _early = Nursery()
 
 
@@ -213,10 +215,11 @@ def each_cell(
     stop, telling = threading.Event(), threading.Lock()
     machine = Machine(lease_folder())
     cores = share_of(machine, jobs)
-    with Nursery(cores if jobs > 1 else None) as own, _early, interruptible():
+    many = len(plans) >= _MANY
+    with Nursery(cores if jobs > 1 else None, many) as own, _early, interruptible():
         setting = _Setting(
             Store(results),
-            own if jobs > 1 else _early,
+            own if many or jobs > 1 else _early,
             machine,
             cores,
             stop,

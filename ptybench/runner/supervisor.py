@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from ptybench import memory
 from ptybench.io.hdf5 import save_measurement, save_truth
@@ -30,6 +30,7 @@ from ptybench.runner.job import (
     Job,
     checkpoint_file,
 )
+from ptybench.runner.nest import Hatched, Nest, supported
 from ptybench.runner.workfolder import WorkFolder
 from ptybench.types import Measurement, Truth
 
@@ -79,6 +80,7 @@ class Child:
 
     Args:
         threads: threads of its numerical libraries; ``None`` leaves that to the environment.
+        nest: where it is forked from, with the nest's threads; ``None`` starts a new interpreter.
 
     Attributes:
         jobs: what has become of each job, also of one that is under way.
@@ -86,24 +88,13 @@ class Child:
 
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, nest: Nest | None = None) -> None:
+        self._process: subprocess.Popen[bytes] | Hatched
         self._work = WorkFolder()
         self.log = self._work.path / "solver.log"
-        environment = _WAITING | os.environ | {"PYTHONUNBUFFERED": "1"}
-        if threads is not None:
-            environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
-        # -P: a file called numpy.py in the working folder must not be imported instead of numpy
-        command = [sys.executable, "-P", "-m", "ptybench.runner.child", str(os.getpid())]
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=self._work.path,
-                env=environment,
-                start_new_session=True,
-                bufsize=0,
+            self._process = (
+                _started(log, self._work.path, threads) if nest is None else nest.hatch(log, self._work.path)
             )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
@@ -256,7 +247,7 @@ class Child:
 
     def _exited(self) -> bool:
         # the process is left as a zombie, so that neither its id nor its group's can be given to another before kill()
-        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        if isinstance(self._process, subprocess.Popen) and not hasattr(os, "waitid"):  # macOS before Python 3.13
             return self._process.poll() is not None
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
@@ -314,23 +305,46 @@ def _memory_limit(pid: int, memory_bytes: int | None) -> int | None:
     return None if room is None or usage is None else usage.now + int(0.95 * room)
 
 
+def _environment(threads: int | None) -> dict[str, str]:
+    """The environment of a child with so many threads."""
+    environment = _WAITING | os.environ | {"PYTHONUNBUFFERED": "1"}
+    return environment if threads is None else environment | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
+def _started(log: IO[bytes], folder: Path, threads: int | None) -> subprocess.Popen[bytes]:
+    """A new interpreter."""
+    return subprocess.Popen(
+        # -P: a file called numpy.py in the working folder must not be imported instead of numpy
+        [sys.executable, "-P", "-m", "ptybench.runner.child", str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        cwd=folder,
+        env=_environment(threads),
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
 class Nursery:
     """Keeps one child ready, so that its start and the parent's own work overlap.
 
     Args:
         threads: threads of each child.
+        many: true where many children will be taken: they are forked from a process that has imported torch.
 
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, many: bool = False) -> None:
         self.threads = threads
+        self._nest = Nest(_environment(threads)) if many and supported() else None
         self._ready: list[Child] = []
         self._lock = threading.Lock()
 
     def warm(self) -> None:
-        """Start a child unless one is waiting."""
+        """Start a child unless one is waiting, or is had at once."""
         with self._lock:
-            if not self._ready:
+            if not self._ready and self._nest is None:
                 self._ready.append(Child(self.threads))
 
     def take(self) -> Child:
@@ -341,13 +355,20 @@ class Nursery:
                 if child.alive:
                     return child
                 child.close()  # the thread that started it has ended, and the kernel has ended it with that
-            return Child(self.threads)
+            nest = self._nest
+        if nest is not None:
+            with suppress(OSError):  # the nest was killed: a new interpreter does as well
+                return Child(self.threads, nest)
+        return Child(self.threads)
 
     def close(self) -> None:
-        """End the child that nobody took."""
+        """End the child that nobody took, and the nest."""
         with self._lock:
             while self._ready:
                 self._ready.pop().close()
+            if self._nest is not None:
+                self._nest.close()
+                self._nest = None
 
     def __enter__(self) -> Nursery:
         return self
