@@ -71,6 +71,7 @@ class Row:
         rescaled_median: median of ``rescaled``.
         solver_seconds, ffts: medians over the finished seeds.
         versus_leader: paired comparison with the leader; ``None`` for the leader itself and for controls.
+        mark: on a board of tuned methods, what is to be said of its preset (it is in the label too).
 
     """
 
@@ -95,6 +96,7 @@ class Row:
     solver_seconds: float | None
     ffts: float | None
     versus_leader: Comparison | None = None
+    mark: str = ""
 
     @property
     def runs(self) -> int:
@@ -257,6 +259,8 @@ def _board(
     counts = {variant: len(group) for variant, group in groups.items()}
     labels = variant_labels(counts, defaults, epochs, rules.marks if rules else None)
     rows = [_row(labels[variant], group, metric, direction, seeds) for variant, group in groups.items()]
+    if rules:
+        rows = [replace(row, mark=rules.marks.get(row.method, "")) for row in rows]
     controls = sorted((r for r in rows if r.method in CONTROLS), key=lambda r: (CONTROLS.index(r.method), r.label))
     scale = Scale.of({row.method: row.values for row in reversed(controls)}, direction)
     first = records[0]

@@ -89,6 +89,7 @@ def _line(row: Row, kind: str) -> dict[str, Any]:
         "method": row.method,
         "method_version": row.method_version,
         "options": json.dumps(row.options, sort_keys=True),
+        "mark": row.mark,
         "device": row.device,
         "seeds_run": row.runs,
         "seeds_ok": row.finished,
