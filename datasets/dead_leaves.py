@@ -208,7 +208,7 @@ def corner_angles(shapes: NDArray[np.str_], u: Floats, turned: bool) -> Floats:
         turned: whether squares and rectangles are turned.
 
     """
-    turn = 2 * np.pi * u[:, :1] if turned else np.pi / 4 * (shapes[:, None] == "square")
+    turn = 2 * np.pi * u[:, :1] * turned
     a = np.pi / 2 * np.where(shapes[:, None] == "rectangle", u[:, 1:2], 0.5)
     box = turn + np.concatenate([a, np.pi - a, np.pi + a, 2 * np.pi - a], axis=1)
     free = np.sort(2 * np.pi * u, axis=1)

@@ -35,10 +35,11 @@ def power_law_textures(
     s = slope[0] + (slope[1] - slope[0]) * u[0]
     ratio, share = (low * (high / low) ** v for (low, high), v in zip((stretch, density), u[1:3], strict=True))
     amplitude = _radius_squared(shape, np.pi * u[3], ratio)
-    amplitude[:, 0, 0] = np.inf  # a texture has no mean
+    amplitude[:, 0, 0] = 1.0  # of what is taken away below
     amplitude **= -s / 2
     spectrum = scipy.fft.rfft2(_sparse_noise(rng, (count, *shape), share))
     spectrum *= amplitude / np.abs(spectrum)
+    spectrum[:, 0, 0] = 0.0
     textures: FloatStack = scipy.fft.irfft2(spectrum, s=shape)
     textures /= textures.std(axis=(1, 2), keepdims=True)
     return textures

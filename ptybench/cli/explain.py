@@ -144,7 +144,9 @@ def explain_generator(name: str) -> tuple[str, dict[str, Any]]:
     from ptybench.registry import load_generator
 
     kind = load_generator(name)
-    description = (inspect.getdoc(kind) or "").partition("Args:\n")[0].strip().replace("``", "")
+    # what its parameters mean is told below
+    description = re.sub(r"^Args:\n(?: .*\n|\n)*", "", inspect.getdoc(kind) or "", flags=re.MULTILINE)
+    description = description.partition("Example:\n")[0].strip().replace("``", "")
     options = [{key: value for key, value in one.items() if key != "tuned"} for one in option_facts(kind)]
     rows = [(one["name"], str(one["default"]), one["meaning"]) for one in options]
     text = (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptybench.generation.recipe import Recipe
-from ptybench.generation.statistics import BAND, Statistics
+from ptybench.generation.statistics import BAND, NO_POWER, Statistics
 from ptybench.io.files import atomic
 
 if TYPE_CHECKING:
@@ -86,9 +86,11 @@ def _draw_histogram(ax: Axes, statistics: Statistics) -> None:
 
 
 def _draw_spectrum(ax: Axes, statistics: Statistics, recipe: Recipe) -> None:
+    from matplotlib.ticker import NullFormatter
+
     from ptybench.runner import panels
 
-    positive = statistics.power > 0
+    positive = statistics.power > NO_POWER
     if not positive.any():
         panels.message(ax, "no power")
         return
@@ -101,5 +103,6 @@ def _draw_spectrum(ax: Axes, statistics: Statistics, recipe: Recipe) -> None:
         level = np.exp(np.mean(np.log(power[inside]) - exponent * np.log(frequency[inside])))
         ax.loglog(ends, level * ends**exponent, color=panels.RED, linewidth=0.9, linestyle="--")
     ax.set_xlabel("frequency (cycles per pixel)")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     panels.title(ax, "mean power spectrum", "" if exponent is None else f"$f^{{{exponent:.2f}}}$")
     panels.plain(ax)

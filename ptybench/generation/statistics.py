@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 LEVELS = 256
 SAMPLE = 256
 """So many images are looked at for edges and spectrum."""
+NO_POWER = 1e-20
+"""Power of rounding errors, on the grey scale from 0 to 1."""
 BAND = (4.0, 0.25)
 """The slope of the spectrum is taken from 4 periods an image to 1/4 cycle per pixel."""
 
@@ -113,7 +115,7 @@ def radial_power(images: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64]
 
 def slope(frequency: NDArray[np.float64], power: NDArray[np.float64], side: int) -> float | None:
     """Return the exponent of a power law through the spectrum, ``None`` where there are too few points or no power."""
-    band = (frequency >= BAND[0] / side) & (frequency <= BAND[1]) & (power > 0)
+    band = (frequency >= BAND[0] / side) & (frequency <= BAND[1]) & (power > NO_POWER)
     if band.sum() < 4:
         return None
     fitted: Any = np.polynomial.polynomial.polyfit(np.log(frequency[band]), np.log(power[band]), 1)
