@@ -55,13 +55,13 @@ class WASP(SequentialSolver):
     @torch.inference_mode()
     def epoch(self) -> float:
         """A sequential pass, then the averages over it."""
-        self.object_sum = torch.zeros_like(self.object)
-        self.object_power = torch.zeros_like(self.object.real)
+        self.object_sum = self.windowed(torch.zeros_like(self.object))
+        self.object_power = self.windowed(torch.zeros_like(self.object.real))
         self.probe_sum = torch.zeros_like(self.shifted.held)
         self.pulled = torch.zeros_like(self.shifted.held)
         self.probe_power = torch.zeros_like(self.probe_sum[:1].real)
         error = super().epoch()
-        self.object = average(self.object_sum, self.object_power, self.object)
+        self.object = average(self.object_sum.array[0], self.object_power.array[0], self.object)
         if self.probe_power.any():
             self.model.ffts += 2 * len(self.pulled) if self.shifted.moves else 0
             total = self.probe_sum + self.shifted.seen_from(self.pulled)
@@ -70,13 +70,16 @@ class WASP(SequentialSolver):
 
     def observe(self, index: int | list[int], probe: Tensor, patch: Tensor, change: Tensor, refine_probe: bool) -> None:
         """Add a visit to the sums."""
-        several = [index] if isinstance(index, int) else index
-        h, w = self.model.shape
-        weighted = over_modes(probe.conj_physical() * (probe * patch + change))
-        self.model.overlap_add(weighted.view(-1, h, w), self.object_sum, several)
-        self.model.overlap_add(total_intensity(probe).view(-1, h, w), self.object_power, several)
+        wanted, power = over_modes(probe.conj_physical() * (probe * patch + change)), total_intensity(probe)
+        if isinstance(index, int):
+            self.object_sum.views[index] += wanted
+            self.object_power.views[index] += power
+        else:
+            self.object_sum.add(wanted, index)
+            self.object_power.add(power, index)
         if refine_probe:
-            power = squared_modulus(patch).view(-1, h, w).sum(dim=0)
+            power = squared_modulus(patch)
+            power = power if isinstance(index, int) else power.sum(dim=0)
             self.model.ffts += len(self.pulled) if self.shifted.moves else 0
             self.probe_sum.addcmul_(self.shifted.modes, power)
             self.probe_power += power

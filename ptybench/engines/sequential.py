@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.optics.forward import ShiftedProbe, largest_power, over_modes
+from ptybench.optics.forward import ShiftedProbe, Windowed, largest_power, over_modes
 from ptybench.solver import Solver, SolverOptions
 from ptybench.types import FloatArray
 
@@ -51,12 +51,11 @@ class SequentialSolver(Solver):
     def setup(self) -> None:
         """Prepare the count of windows and the constants, which as tensors cost less than as numbers."""
         self.threads = 1 if self.options.batch == 1 else 0
-        self._cover = torch.zeros(self.model.canvas, dtype=self.model.real, device=self.device)
-        self._tiny = self.constant(TINY)
+        self._tiny, self._one = self.constant(TINY).real, self.constant(1).real
 
     def constant(self, value: float) -> Tensor:
-        """A number as a real tensor on the device."""
-        return torch.tensor(value, dtype=self.model.real, device=self.device)
+        """A number as a complex tensor on the device, by which complex fields are scaled fastest."""
+        return torch.tensor(value, dtype=self.dtype, device=self.device)
 
     @property
     def probe(self) -> Tensor:
@@ -93,41 +92,50 @@ class SequentialSolver(Solver):
     @torch.inference_mode()
     def epoch(self) -> float:
         """Visit every pattern once, in an order that depends on the seed alone."""
-        error = self.model.amplitudes.new_zeros(())
         refine_probe = self.refine_probe and self.epochs_done >= self.options.probe_start
         order, size = self.order(), self.options.batch
+        self.seen = self.windowed(self.object)
         if size == 1:
-            for k in order:
-                error += self.visit(k, refine_probe)
+            errors = [self.visit(k, refine_probe) for k in order]
         else:
-            for i in range(0, len(order), size):
-                error += self.visit_together(order[i : i + size], refine_probe)
-        return float(error) / self.model.power
+            self.moves = self.windowed(torch.zeros_like(self.object))
+            self.cover = self.windowed(torch.zeros_like(self.object.real))
+            batches = [order[i : i + size] for i in range(0, len(order), size)]
+            errors = [self.visit_together(batch, refine_probe) for batch in batches]
+        return float(torch.stack(errors).sum()) / self.model.power
+
+    def windowed(self, canvas: Tensor) -> Windowed:
+        """The windows of a canvas with an axis of modes, ``(1, h, w)`` each."""
+        return Windowed(canvas[None], self.model.windows)
 
     def visit(self, k: int, refine_probe: bool) -> Tensor:
         """Update object and probe by one pattern; return its squared error."""
-        probe = self.shifted.at(k)
-        patch = self.object[self.model.windows[k]]
+        probe, patch = self.shifted.at(k), self.seen.views[k]
         change, squared = self.model.modulus_change(probe * patch, k)
-        self.observe(k, probe, patch[None], change, refine_probe)
+        self.observe(k, probe, patch, change, refine_probe)
         step = over_modes(self.weighted(probe, change, self.object_weight))
         if refine_probe:
-            self.shifted.add(self.weighted(patch[None], change, self.probe_weight))
-        patch += step[0]
+            self.shifted.add(self.weighted(patch, change, self.probe_weight))
+        patch += step
         return squared
 
     def visit_together(self, index: list[int], refine_probe: bool) -> Tensor:
         """Update object and probe by several patterns; return their squared error."""
-        probes = self.shifted.at(index)
-        patches = self.model.patches(self.object, index)[:, None]
-        change, squared = self.model.modulus_change(probes * patches, index)
-        self.observe(index, probes, patches, change, refine_probe)
+        self.moves.array.zero_()
+        pull = torch.zeros_like(self.shifted.held) if refine_probe else None
+        squared = self.model.amplitudes.new_zeros(())
+        for part in self.model.parts(index, len(self.shifted.held)):
+            probes, patches = self.shifted.at(part), self.seen.at(part)
+            change, error = self.model.modulus_change(probes * patches, part)
+            squared += error
+            self.observe(part, probes, patches, change, refine_probe)
+            if pull is not None:
+                pull += self.shifted.gathered(self.weighted(patches, change, self.probe_weight))
+            self.moves.add(over_modes(self.weighted(probes, change, self.object_weight)), part)
         mean = self.options.overlaps == "mean"
-        if refine_probe:
-            steps = self.weighted(patches, change, self.probe_weight)
-            self.shifted.add(steps / len(index) if mean else steps)
-        moves = over_modes(self.weighted(probes, change, self.object_weight))[:, 0]
-        self.model.overlap_add(moves / self._covering(index) if mean else moves, self.object, index)
+        self.object.addcmul_(self.moves.array[0], self._share(index) if mean else self._one)
+        if pull is not None:
+            self.shifted.held.add_(pull, alpha=1 / len(index) if mean else 1)
         return squared
 
     def observe(self, index: int | list[int], probe: Tensor, patch: Tensor, change: Tensor, refine_probe: bool) -> None:
@@ -148,12 +156,9 @@ class SequentialSolver(Solver):
         power = over_modes(field * conjugate)
         return (conjugate * change).mul_(weight(power, largest_power(power).add_(self._tiny)))
 
-    def _covering(self, index: list[int]) -> Tensor:
-        """How many windows of a batch cover each pixel of its patches, ``(B, h, w)``."""
-        windows = self.model.windows_of(index)
-        for window in windows:
-            self._cover[window] += 1
-        counts = self.model.patches(self._cover, index)
-        for window in windows:
-            self._cover[window] = 0
-        return counts
+    def _share(self, index: list[int]) -> Tensor:
+        """One by the number of windows of a batch that cover a pixel of the object, ``(H, W)``."""
+        self.cover.array.zero_()
+        for view in self.cover.of(index):
+            view.add_(self._one)
+        return self.cover.array[0].clamp_min(1).reciprocal_()

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from ptybench.types import FloatArray, Measurement
 
-KEPT_BYTES = 2**28  # phase ramps of all positions are kept up to this size, made anew at each visit above it
+KEPT_BYTES = 2**28  # fields of all positions that could be made anew at each visit are kept up to this size
 TINY = 1e-12  # square-root photons; gives a pixel without light the phase 0, see modulus_change
 
 CHUNK_BYTES = 2**21  # exit waves that a CPU's cache holds while a chunk is worked on; a GPU takes 64 times as many
+PART_BYTES = 2**18  # one field of the patterns of a mini-batch that are worked on at a time, a dozen of which fit
 
 Slices: TypeAlias = tuple[slice, slice]
 Index: TypeAlias = int | slice | list[int]
@@ -36,7 +37,7 @@ def squared_modulus(field: Tensor) -> Tensor:
 
 def over_modes(field: Tensor) -> Tensor:
     """The sum over the axis of modes, which is kept: ``(..., M, h, w)`` to ``(..., 1, h, w)``."""
-    return field.sum(dim=-3, keepdim=True) if field.shape[-3] > 1 else field
+    return field if field.size(-3) == 1 else field.sum(dim=-3, keepdim=True)
 
 
 def total_intensity(wave: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def largest_power(power: Tensor) -> Tensor:
     """
     # a contiguous view reduces faster than the strided real part; imaginary parts are 0
     flat = torch.view_as_real(power)
-    largest: Tensor = flat.max() if flat.ndim == 4 else flat.amax(dim=(-4, -3, -2, -1))[:, None, None, None]
+    largest: Tensor = flat.max() if flat.dim() == 4 else flat.amax(dim=(-4, -3, -2, -1))[:, None, None, None]
     return largest
 
 
@@ -173,6 +174,10 @@ class ForwardModel:
         self.good = None if not measurement.bad_pixels.any() else self.detector_order(~measurement.bad_pixels)
         self.ffts = 0
         self.subpixel = subpixel
+        self._pixels = math.prod(self.shape)
+        # an operation takes a constant twice as fast as a tensor than as a number
+        self._tiny = torch.tensor(TINY, dtype=dtype, device=device)
+        self._minus_one = torch.tensor(-1, dtype=self.real, device=device)
         self.place(measurement.positions_px)
 
     def detector_order(self, frames: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
@@ -196,16 +201,14 @@ class ForwardModel:
         self.windows: list[Slices] = [(slice(y, y + h), slice(x, x + w)) for y, x in self.corners]
         fraction = positions_px - corner
         self.ramps: tuple[Tensor, Tensor] | None = None
-        self._kept_ramps: list[Tensor] | None = None
         if self.subpixel and np.abs(fraction).max() > 1e-4:
             phase = [
                 -2j * np.pi * np.fft.fftfreq(n)[None, :] * fraction[:, i : i + 1] for i, n in enumerate(self.shape)
             ]
             ramp_y, ramp_x = (torch.as_tensor(np.exp(p), dtype=self.dtype, device=self.device) for p in phase)
             self.ramps = ramp_y[:, :, None], ramp_x[:, None, :]
-        size = self.count * self.shape[0] * self.shape[1] * self.dtype.itemsize
-        kept = self.ramps is not None and size <= KEPT_BYTES
-        self._kept_ramps = list(self.ramp(slice(None)).unbind()) if kept else None
+            back = [ramp.conj_physical() for ramp in self.ramps]
+            self._factors = list(zip(*(ramp.unbind() for ramp in (*self.ramps, *back)), strict=True))
 
     def refocus(self, distance_m: float) -> None:
         """Propagate over another distance from now on (near field)."""
@@ -218,24 +221,44 @@ class ForwardModel:
     def chunks(self, modes: int = 1) -> list[slice]:
         """All patterns in order, in pieces whose exit waves fit the device's cache."""
         budget = CHUNK_BYTES * (64 if self.device.type == "cuda" else 1)
-        size = max(1, budget // (modes * math.prod(self.shape) * self.dtype.itemsize))
+        size = max(1, budget // (modes * self._pixels * self.dtype.itemsize))
         return [slice(i, min(i + size, self.count)) for i in range(0, self.count, size)]
+
+    def parts(self, index: list[int], modes: int = 1) -> list[list[int]]:
+        """Several patterns in their order, in pieces small enough for every field of a piece to stay in the cache."""
+        budget = PART_BYTES * (1024 if self.device.type == "cuda" else 1)
+        size = max(1, budget // (modes * self._pixels * self.dtype.itemsize))
+        return [index[i : i + size] for i in range(0, len(index), size)]
 
     def ramp(self, index: Index) -> Tensor:
         """The phase ramp ``(..., h, w)`` that shifts a probe spectrum by the fraction of position ``index``."""
-        if self._kept_ramps is not None and isinstance(index, int):
-            return self._kept_ramps[index]
         assert self.ramps is not None
         return self.ramps[0][index] * self.ramps[1][index]
 
+    def ramp_factors(self, index: Index) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The factors of :meth:`ramp` along y and x, and their conjugates, which shift back.
+
+        They broadcast with ``(M, h, w)`` of one position, or ``(B, M, h, w)`` of several. To multiply by both of them
+        costs less than by the whole ramp, which would not be in the cache.
+        """
+        assert self.ramps is not None
+        if isinstance(index, int):
+            return self._factors[index]
+        y, x = self.ramps[0][index][:, None], self.ramps[1][index][:, None]
+        return y, x, y.conj_physical(), x.conj_physical()
+
+    def count_ffts(self, fields: Tensor, times: int = 1) -> None:
+        """Count transforms of fields ``(..., h, w)``."""
+        self.ffts += times * (fields.numel() // self._pixels)
+
     def forward(self, exit_wave: Tensor, index: Index) -> Tensor:
         """Propagate to the detector: ``(M, h, w)`` of one position, or ``(B, M, h, w)`` of several."""
-        self.ffts += self.propagator.ffts * math.prod(exit_wave.shape[:-2])
+        self.count_ffts(exit_wave, self.propagator.ffts)
         return self.propagator.forward(exit_wave, self._undo(index))
 
     def backward(self, wave: Tensor, index: Index) -> Tensor:
         """Adjoint of :meth:`forward`."""
-        self.ffts += self.propagator.ffts * math.prod(wave.shape[:-2])
+        self.count_ffts(wave, self.propagator.ffts)
         return self.propagator.backward(wave, self._undo(index))
 
     def _undo(self, index: Index) -> Tensor | None:
@@ -247,7 +270,11 @@ class ForwardModel:
 
     def measured(self, index: Index) -> Tensor:
         """The measured amplitudes ``√I`` in the shape of :func:`total_intensity` of a wave."""
-        return self._amplitudes[index] if isinstance(index, int) else self.amplitudes[index][:, None]
+        if isinstance(index, int):
+            return self._amplitudes[index]
+        if isinstance(index, slice):
+            return self.amplitudes[index][:, None]
+        return torch.stack([self._amplitudes[k] for k in index])[:, None]  # indexing by a list takes four times as long
 
     def modulus_change(self, exit_wave: Tensor, index: Index) -> tuple[Tensor, Tensor]:
         """Return ``ψ' − ψ`` of the modulus constraint, and its squared norm summed over all patterns.
@@ -260,13 +287,14 @@ class ForwardModel:
             index: which patterns.
 
         """
-        wave = self.forward(exit_wave, index).add_(TINY)
-        factor = total_intensity(wave).rsqrt().mul_(self.measured(index)).sub_(1)
+        self.count_ffts(exit_wave, 2 * self.propagator.ffts)
+        undo = self._undo(index)
+        wave = self.propagator.forward(exit_wave, undo).add_(self._tiny)
+        factor = torch.addcmul(self._minus_one, total_intensity(wave).rsqrt(), self.measured(index))
         if self.good is not None:
             factor.mul_(self.good)
-        wave.mul_(factor)
-        flat = wave.view(-1)
-        return self.backward(wave, index), torch.vdot(flat, flat).real
+        flat = wave.mul_(factor).view(-1)
+        return self.propagator.backward(wave, undo), torch.vdot(flat, flat).real
 
     def amplitude_errors(self, exit_wave: Tensor, index: Index) -> Tensor:
         """``Σ (√I − √Σ_m |Ψ_m|²)²`` over good pixels: a scalar, or ``(B,)``."""
@@ -312,6 +340,36 @@ class ForwardModel:
             canvas[window] += patch
 
 
+class Windowed:
+    """An array on the object's canvas with a view of every pattern's window; slicing anew costs thrice the arithmetic.
+
+    Args:
+        array: ``(..., H, W)``.
+        windows: window of each pattern.
+
+    Attributes:
+        views: ``(..., h, w)`` of each pattern.
+
+    """
+
+    def __init__(self, array: Tensor, windows: list[Slices]) -> None:
+        self.array = array
+        self.views = [array[..., y, x] for y, x in windows]
+
+    def of(self, index: slice | list[int]) -> list[Tensor]:
+        """The views of several patterns."""
+        return self.views[index] if isinstance(index, slice) else [self.views[k] for k in index]
+
+    def at(self, index: slice | list[int]) -> Tensor:
+        """The windows of several patterns, ``(B, ..., h, w)``, a new tensor."""
+        return torch.stack(self.of(index))
+
+    def add(self, patches: Tensor, index: slice | list[int]) -> None:
+        """Add ``(B, ..., h, w)`` to the windows of several patterns, in their order."""
+        for view, patch in zip(self.of(index), patches.unbind(), strict=True):
+            view.add_(patch)
+
+
 class ShiftedProbe:
     """A probe that is seen, and updated, at sub-pixel positions.
 
@@ -331,15 +389,21 @@ class ShiftedProbe:
         self.model = model
         self.moves = model.ramps is not None
         self.held = torch.fft.fft2(probe) if self.moves else probe.clone()
-        self._ramp: Tensor | None = None
+        self._factors: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     def at(self, index: Index) -> Tensor:
         """The modes ``(M, h, w)`` shifted by the fraction of one position, or ``(B, M, h, w)`` by those of several."""
         if not self.moves:
             return self.held if isinstance(index, int) else self.held.expand(self.model.size(index), -1, -1, -1)
-        self._ramp = self.model.ramp(index) if isinstance(index, int) else self.model.ramp(index)[:, None]
-        self.model.ffts += len(self.held) * self.model.size(index)
-        seen: Tensor = torch.fft.ifft2(self.held * self._ramp)
+        self._factors = self.model.ramp_factors(index)
+        return self._look(self.held)
+
+    def _look(self, spectrum: Tensor) -> Tensor:
+        assert self._factors is not None
+        y, x, _, _ = self._factors
+        moved = (spectrum * y).mul_(x)
+        self.model.count_ffts(moved)
+        seen: Tensor = torch.fft.ifft2(moved)
         return seen
 
     def gathered(self, change: Tensor) -> Tensor:
@@ -347,10 +411,11 @@ class ShiftedProbe:
 
         The adjoint of :meth:`at`: changes at several positions are added up.
         """
-        if self._ramp is not None:
-            self.model.ffts += math.prod(change.shape[:-2])
-            change = torch.fft.fft2(change).mul_(self._ramp.conj_physical())
-        return change if change.ndim == 3 else change.sum(dim=0)
+        if self._factors is not None:
+            _, _, y, x = self._factors
+            self.model.count_ffts(change)
+            change = torch.fft.fft2(change).mul_(y).mul_(x)
+        return change if change.dim() == 3 else change.sum(dim=0)
 
     def add(self, change: Tensor) -> None:
         """Add a change, given at the position or positions last looked at, shifted back (and added up)."""
@@ -358,11 +423,7 @@ class ShiftedProbe:
 
     def seen(self, direction: Tensor) -> Tensor:
         """What was :meth:`gathered`, at the positions last looked at, ``(B, M, h, w)`` or ``(1, M, h, w)`` for all."""
-        if self._ramp is None:
-            return direction[None]
-        self.model.ffts += len(direction) * len(self._ramp)
-        moved: Tensor = torch.fft.ifft2(direction * self._ramp)
-        return moved
+        return direction[None] if self._factors is None else self._look(direction)
 
     def move(self, direction: Tensor, length: Tensor) -> None:
         """Go along what was :meth:`gathered`, ``length`` times."""
