@@ -22,6 +22,7 @@ from ptybench.cli.output import schema
 from ptybench.cli.plan import plan
 from ptybench.cli.run import run
 from ptybench.cli.sweep import sweep
+from ptybench.cli.table import table
 from ptybench.cli.tune import tune
 from ptybench.errors import PtybenchError
 
@@ -42,7 +43,10 @@ EXAMPLES: dict[Command, str] = {
     tune: "ptybench tune --task low_dose --method epie --trials 20\n"
     "ptybench tune --task all --method all --jobs 2\n"
     "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10 --seeds 1000-1003",
-    leaderboard: "ptybench leaderboard --task low_overlap --format md",
+    leaderboard: "ptybench leaderboard --task low_overlap --format md\n"
+    "ptybench leaderboard --task low_overlap --domain release --ruleset tuned",
+    table: "ptybench table --domain release\n"
+    "ptybench table --task low_overlap,low_dose --domain release --figures figures --format csv",
     generate: "ptybench generate dead_leaves --variant textured --n 500 --out leaves.h5",
     doctor: "ptybench doctor",
     check: "ptybench check my_method.py:MyMethod",

@@ -51,14 +51,20 @@ def leaderboard(
         if presets is not None and ruleset != "tuned":
             raise InvalidOption("--presets is for --ruleset tuned")
         rules = {"ruleset": ruleset, "presets": presets, "metric": metric}
-        board = _board(task, domain, tier, parse_settings(set_), list(_records(results)), rules)
+        board = _board(task, domain, tier, parse_settings(set_), list(read_records(results)), rules)
         if json:
             out.document("leaderboard", document(board))
         else:
             out.text(render(board, format).rstrip("\n"))
 
 
-def _records(results: Path | None) -> Iterator[Record]:
+def read_records(results: Path | None) -> Iterator[Record]:
+    """Yield the records of a folder; without one the published ones and those of ``./runs``.
+
+    Raises:
+        InvalidData: where there is no such folder.
+
+    """
     from ptybench.records import Store
 
     if results is None:

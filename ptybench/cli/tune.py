@@ -32,10 +32,13 @@ Names = Annotated[list[str] | None, Parameter(negative="")]
 def tune(
     *,
     task: Annotated[
-        Names, Parameter(help="Name of a task, its FILE.toml, or all; repeatable, or a comma list.")
+        Names, Parameter(("--task", "--tasks"), help="Names of tasks, FILE.toml, or all; repeatable, or a comma list.")
     ] = None,
     method: Annotated[
-        Names, Parameter(help="Name of a method, a composite or a chain, or all; repeatable, or a comma list.")
+        Names,
+        Parameter(
+            ("--method", "--methods"), help="Names of methods, composites, chains, or all; repeatable, or a comma list."
+        ),
     ] = None,
     trials: Annotated[
         int | None, Parameter(help="Sets of options that are tried, the defaults among them; 20 unless said otherwise.")
@@ -124,11 +127,9 @@ def _pairs(tasks: Sequence[str], methods: Sequence[str], tier: TierName) -> Iter
     from ptybench.leaderboard.scale import CONTROLS
     from ptybench.registry import load_task, standard_methods, task_names
 
-    for task in task_names() if list(tasks) == ["all"] else tasks:
-        names = methods
-        if list(methods) == ["all"]:
-            names = [name for name in standard_methods(load_task(task, tier)) if name not in CONTROLS]
-        for method in names:
+    for task in dict.fromkeys(name for word in tasks for name in (task_names() if word == "all" else [word])):
+        known = [name for name in standard_methods(load_task(task, tier)) if name not in CONTROLS]
+        for method in dict.fromkeys(name for word in methods for name in (known if word == "all" else [word])):
             yield task, method
 
 

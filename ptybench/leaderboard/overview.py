@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptybench.errors import InvalidOption
 from ptybench.leaderboard.aggregate import aggregate
-from ptybench.leaderboard.rulesets import NOTHING, RULESETS, UNTUNED, RulesetName
+from ptybench.leaderboard.rulesets import NOTHING, RULESETS, UNTUNED, Ruleset, RulesetName
 from ptybench.leaderboard.scale import CONTROLS
 from ptybench.leaderboard.tables import frame
 from ptybench.readable import EMPTY, count, duration, number
 from ptybench.records import Record
+from ptybench.runner.summary import standard_options
 from ptybench.task import Task, overridden
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def overview(
     domain: str = "release",
     rulesets: Sequence[RulesetName] = RULESETS,
     metrics: Sequence[str] = (),
+    points: Mapping[str, Collection[float]] | None = None,
     epochs: int | None = None,
     presets: Path | None = None,
 ) -> pd.DataFrame:
@@ -43,10 +45,11 @@ def overview(
 
     Args:
         records: any records.
-        tasks: the tasks, at any point; every point of a task that has records is shown.
+        tasks: the tasks, at any point.
         domain: seed domain.
         rulesets: ``default``, ``tuned`` or both.
         metrics: metric ids beside each task's primary metric; those that a task's records do not have are passed over.
+        points: name of a task → values of its ladder; where it is missing, every value that has records is shown.
         epochs: budget of the runs that are shown; the default is each task's own.
         presets: folder of presets; ``None`` is that of the project.
 
@@ -61,7 +64,7 @@ def overview(
     for task in tasks:
         budget = task.budget.epochs if epochs is None else epochs
         own = [r for r in records if _belongs(r, task, domain, budget)]
-        for point in _points(task, own):
+        for point in _points(task, own, (points or {}).get(task.name)):
             here = [r for r in own if r.point == point.point]
             known = {name for r in here for name in r.metrics}
             for metric in dict.fromkeys([task.primary_metric, *(name for name in metrics if name in known)]):
@@ -80,11 +83,12 @@ def _belongs(record: Record, task: Task, domain: str, epochs: int) -> bool:
     return own and (budget or record.method in CONTROLS)
 
 
-def _points(task: Task, records: Sequence[Record]) -> list[Task]:
-    """The task at every point that there are records of a method at, in the order of its ladder."""
+def _points(task: Task, records: Sequence[Record], wanted: Collection[float] | None) -> list[Task]:
+    """The task at every wanted point that there are records of a method at, in the order of its ladder."""
     if task.ladder is None:
         return [task]
     there = {r.point for r in records if r.point is not None and r.method not in CONTROLS}
+    there = there if wanted is None else there & set(wanted)
     ordered = [value for value in task.ladder.values if value in there]
     ordered += sorted(there - set(ordered))
     return [overridden(task, {task.ladder.field: value}) for value in ordered]
@@ -178,6 +182,31 @@ def _ordered(lines: pd.DataFrame, home: pd.DataFrame) -> list[str]:
     ends = [name for name in CONTROLS if name in names]
     middle = sorted((name for name in names if name not in CONTROLS), key=standing)
     return ends[:1] + middle + ends[1:]
+
+
+def notes(lines: pd.DataFrame, task: Task, presets: Path | None = None) -> list[str]:
+    """What a reader of one task's table has to know, one sentence each.
+
+    Args:
+        lines: the lines of the task, from :func:`overview`.
+        task: the task.
+        presets: folder of presets; ``None`` is that of the project.
+
+    """
+    methods = lines[lines["kind"] == "method"]
+    seeds = sorted({int(value) for value in methods["seeds_run"]})
+    runs = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    found = [
+        f"Median over {runs} seeds, in brackets its 95 % bootstrap interval; bold is the best median of a column, "
+        "which is not to say that the others are significantly worse."
+    ]
+    if (methods["seeds_ok"] < methods["seeds_run"]).any():
+        found.append("Where some seeds failed the median is of the others.")
+    names = [str(name) for name in methods["method"].unique()]
+    for ruleset in lines["ruleset"].unique():
+        rules = Ruleset.of(ruleset, standard_options(names), task.name, task.tier, presets)
+        found += rules.notes(names)
+    return found
 
 
 def markdown(shown: pd.DataFrame) -> str:
