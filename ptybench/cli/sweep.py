@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from ptybench.runner.run import RunResult
     from ptybench.runner.survey import Found
 
-SHOWN = 10
-"""Cells without a score that the end of a sweep names."""
-
 
 @Parameter(name="*", group=Group("The sweep", sort_key=4))
 @dataclass(frozen=True)
@@ -101,22 +98,26 @@ class Tally:
         return Counter(dict(sorted(counted.items(), key=lambda item: (item[0] != "ok", -item[1]))))
 
     def text(self, cells: Sequence[Planned], results: Path) -> str:
-        """The end of a sweep in a few lines: how many ended how, where the records are, which ones have no score."""
+        """The end of a sweep in a few lines: how many ended how, where the records are, what failed and why."""
         counts = ", ".join(f"{count} {status}" for status, count in self.statuses().items())
         now = f" ({self.ran} run now, in {duration(self.seconds)})" if self.ran else ""
-        bad = [cell for cell in cells if self.found[cell.key].status != "ok"]
-        lines = [f"  {_why(cell, self.found[cell.key].status, results)}" for cell in bad[:SHOWN]]
-        if len(bad) > SHOWN:
-            lines.append(f"  … and {len(bad) - SHOWN} more without a score")
+        bad: dict[tuple[str, str], list[Planned]] = {}
+        for cell in cells:
+            status = self.found[cell.key].status
+            if status != "ok":
+                bad.setdefault((status, cell.method.name), []).append(cell)
+        lines = [f"  {status}: {method}, {_why(alike, results)}" for (status, method), alike in bad.items()]
         return "\n".join([f"{len(cells)} cells in {results}: {counts}{now}", *lines])
 
 
-def _why(cell: Planned, status: str, results: Path) -> str:
+def _why(cells: Sequence[Planned], results: Path) -> str:
+    """How many cells a method failed on, and what the first of them says."""
     from ptybench.records import Store
 
-    record = Store(results).load(PurePosixPath(cell.folder), cell.key)
+    record = Store(results).load(PurePosixPath(cells[0].folder), cells[0].key)
     error = "" if record is None or record.error is None else f": {record.error}"
-    return f"{status} {results / cell.folder}{error}"
+    count = f"{len(cells)} cells, the first " if len(cells) > 1 else ""
+    return f"{count}{results / cells[0].folder}{error}"
 
 
 def _run(

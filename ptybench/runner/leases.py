@@ -26,6 +26,8 @@ OFF = "off"
 CLAIMS = ".claims"
 """Folder of the claims inside a results folder; it is there only while cells run."""
 _POLL_SECONDS = 0.1
+_PATIENCE = 5
+"""Polls before anybody is told: a moment at the gate is not worth a word."""
 _ATTEMPTS = 100
 
 
@@ -145,7 +147,7 @@ class Machine:
 
         Args:
             count: how many.
-            waits: told for whom, where it has to wait.
+            waits: told for whom, where it has to wait for more than a moment.
             stop: when set, ``KeyboardInterrupt`` is raised.
 
         """
@@ -177,7 +179,7 @@ class Machine:
         got: list[Lock] = []
         left = list(names)
         wanted = min(count, len(names))
-        told = False
+        tries = 0
         try:
             while True:
                 for name in list(left):
@@ -186,9 +188,9 @@ class Machine:
                         left.remove(name)
                 if len(got) == wanted:
                     return got
-                if not told:
-                    told = True
+                if tries == _PATIENCE:
                     waits(holder(self.folder / left[0]))
+                tries += 1
                 pause(_POLL_SECONDS, stop)
         except BaseException:
             for lock in got:
