@@ -578,3 +578,15 @@ def test_sizes() -> None:
     for text in ("", "x", "12x", "-4", "1.5"):
         with pytest.raises(InvalidOption, match="--size"):
             parse_size(text)
+
+
+def test_the_generator_in_the_document_works(tmp_path: Path, ramps: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "generate.md").read_text(encoding="utf-8")
+    (source,) = [block for block in text.split("```python\n") if block.startswith('"""Gratings')]
+    (tmp_path / "gratings.py").write_text(source.partition("```")[0])
+    words = ["generate", "gratings", "--plugin", str(tmp_path / "gratings.py"), *QUICK, "--set", "finest=3"]
+    assert main([*words, "--out", str(tmp_path / "gratings.h5")]) == 0
+    images = ImageFile(tmp_path / "gratings.h5")
+    assert images[0].std() > 0.2
+    assert main(["info", "gratings"]) == 0
+    assert "shortest period in pixels" in capfd.readouterr().out
