@@ -1,0 +1,225 @@
+"""Our methods beside Pty-Chi's and PtyLab's: one command that makes everything it needs.
+
+    python benchmarks/peers/compare.py --task low_overlap --point 0.75 --seeds 0-2 --methods epie,rpie --out peers
+
+The same measurement, start, options and number of epochs; every reconstruction in a process of its own, on one thread,
+scored by ptybench. See docs/peers.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from cells import OURS, Cell, Result, run_cell, title
+from cyclopts import App, CycloptsError, Parameter
+from environments import FOLDER, PEERS, install
+from exchange import Job, Unsupported
+from options import MATCHED, ptychi_options, ptylab_options
+from tables import compare, markdown
+
+from ptybench.cli.options import parse_seeds, parse_settings, split_names
+from ptybench.errors import InvalidOption, PtybenchError, UnknownName
+from ptybench.io.hdf5 import save_measurement
+from ptybench.readable import duration
+from ptybench.registry import load_task, resolve_method
+from ptybench.seeds import named_seed
+from ptybench.simulation import simulate
+from ptybench.types import Measurement, Truth
+
+SCHEMA = "ptybench.peers/1"
+CAN: dict[str, Any] = {"ptychi": ptychi_options, "ptylab": ptylab_options}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared on what; the options of the command, read."""
+
+    task: str
+    point: float | None
+    domain: Literal["train", "dev", "release"]
+    seeds: list[int]
+    methods: list[str]
+    peers: list[str]
+    settings: dict[str, Any]
+    epochs: int
+    runs: int
+    order: Literal["own", "ours"]
+    out: Path
+
+
+def options_of(plan: Plan, method: str) -> dict[str, Any]:
+    """Return every option of a method: what ``--set METHOD.KEY=VALUE`` says, what all can do, our defaults."""
+    given = {key.partition(".")[2]: value for key, value in plan.settings.items() if key.startswith(f"{method}.")}
+    return resolve_method(method, MATCHED.get(method, {}) | given).options
+
+
+def problems(plan: Plan, seed: int) -> tuple[dict[str, Measurement], Truth]:
+    """Return the measurement of a seed with exact and with rounded positions, and its truth."""
+    task = load_task(plan.task)
+    overrides = {} if plan.point is None or task.ladder is None else {task.ladder.field: plan.point}
+    exact, truth = simulate(plan.task, seed, domain=plan.domain, **overrides)
+    whole = np.round(exact.positions_px)
+    rounded = replace(exact, positions_px=whole, initial=replace(exact.initial, positions_px=whole))
+    return {"exact": exact, "rounded": rounded}, truth
+
+
+def cells_of(plan: Plan, seed: int, measurements: dict[str, Measurement]) -> Iterator[Cell]:
+    """Yield the cells of a seed, ours first."""
+    root = plan.out / f"{plan.task}-{plan.point if plan.point is not None else 'default'}-{plan.domain}-seed{seed}"
+    for method in plan.methods:
+        options = options_of(plan, method)
+        able = [peer for peer in plan.peers if can(peer, method, options)]
+        for positions in dict.fromkeys(PEERS[peer].positions for peer in able):
+            folder = root / positions
+            programs = [OURS, *(peer for peer in able if PEERS[peer].positions == positions)]
+            for program in programs:
+                runs = plan.runs if program == OURS else 1
+                for run in range(runs):
+                    solver_seed = named_seed("peers", plan.task, seed, run)
+                    job = Job("../measurement.h5", method, options, plan.epochs, solver_seed)
+                    if plan.order == "ours" and program != OURS:
+                        job = replace(job, order=visiting(measurements[positions], method, options, solver_seed, plan))
+                    name = f"{method}-{program}-{run}" + ("-ours" if plan.order == "ours" and program != OURS else "")
+                    yield Cell(program, positions, seed, run, job, folder / name)
+
+
+def can(peer: str, method: str, options: dict[str, Any]) -> bool:
+    """Whether a peer has a method; says why where it has not."""
+    try:
+        CAN[peer](method, options)
+    except Unsupported as reason:
+        print(f"left out: {reason}", file=sys.stderr)
+        return False
+    return True
+
+
+def visiting(measurement: Measurement, method: str, options: dict[str, Any], seed: int, plan: Plan) -> list[list[int]]:
+    """Return the orders ``(epochs, K)`` in which our method visits the patterns."""
+    solver = resolve_method(method, options).create(measurement, "cpu", seed, None)
+    return [solver.order() for _ in range(plan.epochs)]
+
+
+def run_all(plan: Plan, environments: Path, jobs: int) -> list[Result]:
+    """Run every cell that has not been run; return all results."""
+    results: list[Result] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = []
+        for seed in plan.seeds:
+            measurements, truth = problems(plan, seed)
+            cells = list(cells_of(plan, seed, measurements))
+            for positions in dict.fromkeys(cell.positions for cell in cells):
+                path = next(cell.folder for cell in cells if cell.positions == positions).parent / "measurement.h5"
+                save_measurement(path, measurements[positions])
+            waiting += [
+                pool.submit(run_cell, cell, truth, measurements[cell.positions], environments) for cell in cells
+            ]
+        for task in waiting:
+            result = task.result()
+            results.append(result)
+            said = result.failure or f"cpcc {result.metrics['cpcc_abs']:.4f} in {duration(result.seconds)}"
+            where = f"{result.method} seed {result.seed} {result.positions} run {result.run}"
+            print(f"{title(result.program)} {where}: {said}", file=sys.stderr, flush=True)
+    return results
+
+
+def write(plan: Plan, results: list[Result]) -> str:
+    """Write ``comparison.json`` and ``comparison.md`` into the folder; return the table."""
+    lines = compare(results, plan.peers, {peer: PEERS[peer].positions for peer in plan.peers})
+    table = markdown(lines)
+    document = {
+        "schema": SCHEMA,
+        "plan": asdict(plan) | {"out": str(plan.out)},
+        "versions": {peer: PEERS[peer].version for peer in plan.peers},
+        "options": {method: options_of(plan, method) for method in plan.methods},
+        "lines": [asdict(line) for line in lines],
+        "results": [asdict(result) for result in results],
+    }
+    suffix = "-same-order" if plan.order == "ours" else ""
+    (plan.out / f"comparison{suffix}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (plan.out / f"comparison{suffix}.md").write_text(table + "\n", encoding="utf-8")
+    return table
+
+
+def command(
+    *,
+    task: str = "low_overlap",
+    point: float | None = None,
+    domain: Literal["train", "dev", "release"] = "release",
+    seeds: str = "0-2",
+    methods: list[str] | None = None,
+    peers: list[str] | None = None,
+    set_: Annotated[list[str] | None, Parameter("--set", negative="")] = None,
+    epochs: int | None = None,
+    runs: int = 3,
+    order: Literal["own", "ours"] = "own",
+    jobs: int = 1,
+    out: Path = Path("peers"),
+    environments: Path = FOLDER,
+) -> int:
+    """Compare our methods with those of other packages.
+
+    Args:
+        task: a task in the far field.
+        point: value of the task's ladder; its default where none is given.
+        domain: seed domain.
+        seeds: seeds of the task, as 0-2,7.
+        methods: names of methods, comma separated.
+        peers: ptychi, ptylab.
+        set_: METHOD.KEY=VALUE, an option of our method, mapped to the peer's; repeatable.
+        epochs: passes over all patterns; the task's own number where none is given.
+        runs: visiting orders of ours on each measurement, which tell chance from difference.
+        order: visiting order of the peers, their own or ours.
+        jobs: reconstructions at a time; times are comparable with 1 only.
+        out: folder of everything; what is there is not run again.
+        environments: folder of the peers' environments.
+
+    """
+    names = split_names(peers) or list(PEERS)
+    for name in names:
+        if name not in PEERS:
+            raise UnknownName("peer", name, PEERS)
+    settings = parse_settings(set_)
+    chosen = split_names(methods) or ["epie", "rpie"]
+    for key in settings:
+        if key.partition(".")[0] not in chosen:
+            raise InvalidOption(f"--set {key}: expected METHOD.KEY with a method of --methods")
+    plan = Plan(
+        task=task,
+        point=point,
+        domain=domain,
+        seeds=parse_seeds(seeds),
+        methods=chosen,
+        peers=names,
+        settings=settings,
+        epochs=epochs or load_task(task).budget.epochs,
+        runs=runs,
+        order=order,
+        out=out.resolve(),
+    )
+    for name in names:
+        install(name, environments)
+    results = run_all(plan, environments, jobs)
+    print(write(plan, results))
+    return 1 if any(result.failure for result in results) else 0
+
+
+def main() -> int:
+    """Run the command; every error is one sentence."""
+    app = App(name="compare.py", help_format="plaintext", result_action="return_value")
+    app.default(command)
+    try:
+        return int(app(exit_on_error=False, print_error=False) or 0)
+    except (CycloptsError, PtybenchError) as error:
+        print(f"compare.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code if isinstance(error, PtybenchError) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

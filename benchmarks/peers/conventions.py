@@ -1,0 +1,132 @@
+"""Pty-Chi's and PtyLab's conventions, and ours, in both directions; numpy alone.
+
+============================ ==================== ======================== =========================
+what                         ptybench             Pty-Chi 2.2.0            PtyLab 0.3.7
+============================ ==================== ======================== =========================
+zero frequency of a pattern  ``[h//2, w//2]``     ``[0, 0]``               ``[h//2, w//2]``
+Fourier transform            unitary              no factor forward        unitary
+probe's unit                 square-root photons  the same ``/ √(h w)``    square-root photons
+position                     corner, pixels       centre, from an origin   corner, metres from centre
+part of a pixel              shifts the probe     shifts the probe         rounded away
+shapes of object and probe   (H, W), (M, h, w)    (1, H, W), (1, M, h, w)  six axes, both square
+============================ ==================== ======================== =========================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from exchange import Problem, Unsupported
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PtyChiArrays:
+    """A problem as Pty-Chi's ``PtychographyTask`` takes it, with ``fft_shift=False``.
+
+    Args:
+        diffraction_data: ``(K, h, w)``, zero frequency at ``[0, 0]``.
+        valid_pixel_mask: ``(h, w)`` in the same order.
+        object_data: ``(1, H, W)``.
+        probe_data: ``(1, M, h, w)``.
+        position_y_px: ``(K,)``.
+        position_x_px: ``(K,)``.
+        origin: where position 0 lies in the object, counted to the centre between the patch's pixels.
+
+    """
+
+    diffraction_data: Array
+    valid_pixel_mask: Array
+    object_data: Array
+    probe_data: Array
+    position_y_px: Array
+    position_x_px: Array
+    origin: tuple[float, float]
+
+
+def to_ptychi(problem: Problem) -> PtyChiArrays:
+    """Return a problem in Pty-Chi's conventions.
+
+    A patch starts at ``round(round(position) + origin − (h − 1) / 2)``, so that the origin ``(h − 1) / 2`` makes
+    positions of corners out of those of centres.
+    """
+    h, w = problem.intensities.shape[1:]
+    return PtyChiArrays(
+        diffraction_data=np.fft.ifftshift(problem.intensities, axes=(-2, -1)),
+        valid_pixel_mask=np.fft.ifftshift(~problem.bad_pixels),
+        object_data=problem.object[None],
+        probe_data=problem.probe[None] / np.sqrt(h * w),
+        position_y_px=problem.positions_px[:, 0],
+        position_x_px=problem.positions_px[:, 1],
+        origin=((h - 1) / 2, (w - 1) / 2),
+    )
+
+
+def from_ptychi(problem: Problem, object_data: Array, probe_data: Array) -> Problem:
+    """Return what Pty-Chi found, ``(1, H, W)`` and ``(1, M, h, w)``, in our conventions."""
+    h, w = problem.intensities.shape[1:]
+    return replace(problem, object=object_data[0], probe=probe_data[0] * np.sqrt(h * w))
+
+
+@dataclass(frozen=True)
+class PtyLabArrays:
+    """A problem as PtyLab's ``ExperimentalData`` and ``Reconstruction`` take it.
+
+    Wavelength and distance are 1 m and the detector is 1 m wide, which makes the object's pixel 1 m.
+
+    Args:
+        ptychogram: ``(K, n, n)``, zero frequency at ``[n//2, n//2]``.
+        encoder: ``(K, 2)`` in metres from the object's centre, rows first.
+        dxd: pitch of the detector in metres.
+        No: width of the object in pixels.
+        object: ``(1, 1, 1, 1, No, No)``.
+        probe: ``(1, 1, M, 1, n, n)``.
+
+    """
+
+    ptychogram: Array
+    encoder: Array
+    dxd: float
+    No: int
+    object: Array
+    probe: Array
+
+
+def to_ptylab(problem: Problem) -> PtyLabArrays:
+    """Return a problem in PtyLab's conventions: ``corner = round(encoder / pixel) + No // 2 − n // 2``.
+
+    The object is continued to a square with ones, which no pattern sees.
+
+    Raises:
+        Unsupported: where patterns are not square, pixels bad or positions not whole.
+
+    """
+    _, n, width = problem.intensities.shape
+    if n != width:
+        raise Unsupported(f"PtyLab takes square patterns only, got {n} × {width}")
+    if problem.bad_pixels.any():
+        raise Unsupported("PtyLab 0.3.7 uses its detector mask in constrained pixel sums only: no bad pixels, please")
+    corners = np.round(problem.positions_px)
+    if np.abs(corners - problem.positions_px).max() > 1e-6:
+        raise Unsupported("PtyLab rounds positions to pixels: give it, and whom it is compared with, rounded ones")
+    height, width = problem.object.shape
+    size = max(height, width)
+    canvas = np.pad(problem.object, ((0, size - height), (0, size - width)), constant_values=1)
+    return PtyLabArrays(
+        ptychogram=problem.intensities,
+        encoder=corners - size // 2 + n // 2,
+        dxd=1 / n,
+        No=size,
+        object=canvas[None, None, None, None],
+        probe=problem.probe[None, None, :, None],
+    )
+
+
+def from_ptylab(problem: Problem, object: Array, probe: Array) -> Problem:
+    """Return what PtyLab found, six axes each, in our conventions."""
+    height, width = problem.object.shape
+    return replace(problem, object=object[0, 0, 0, 0, :height, :width], probe=probe[0, 0, :, 0])
