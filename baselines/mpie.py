@@ -52,6 +52,8 @@ class MPIE(RPIE):
     def setup(self) -> None:
         """Begin at rest."""
         super().setup()
+        self.gamma_object = self.constant(self.options.gamma_object).real
+        self.gamma_probe = self.constant(self.options.gamma_probe).real
         self.velocity = torch.zeros_like(self.object)
         self.probe_velocity = torch.zeros_like(self.probe)
         count = self.model.count
@@ -66,11 +68,11 @@ class MPIE(RPIE):
 
     def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
         """``γ_O / ((1−α) Σ_m|P_m|² + α max Σ_m|P_m|²)``."""
-        return regularised(power, largest, self.options.alpha).mul_(self.options.gamma_object)
+        return regularised(power, largest, self.options.alpha).mul_(self.gamma_object)
 
     def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
         """``γ_P / ((1−β)|O|² + β max|O|²)``."""
-        return regularised(power, largest, self.options.beta).mul_(self.options.gamma_probe)
+        return regularised(power, largest, self.options.beta).mul_(self.gamma_probe)
 
     @torch.inference_mode()
     def epoch(self) -> float:

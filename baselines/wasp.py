@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ptybench.engines.sequential import SequentialOptions, SequentialSolver
-from ptybench.optics.forward import over_modes, squared_modulus, total_intensity
+from ptybench.optics.forward import over_modes
 from ptybench.specs import Tunable
 
 KEEP = 1e-6  # share of the largest weight at which a pixel keeps half of what it was
@@ -55,35 +55,31 @@ class WASP(SequentialSolver):
     @torch.inference_mode()
     def epoch(self) -> float:
         """A sequential pass, then the averages over it."""
-        self.object_sum = self.windowed(torch.zeros_like(self.object))
-        self.object_power = self.windowed(torch.zeros_like(self.object.real))
-        self.probe_sum = torch.zeros_like(self.shifted.held)
-        self.pulled = torch.zeros_like(self.shifted.held)
-        self.probe_power = torch.zeros_like(self.probe_sum[:1].real)
+        self.object_sum, self.object_power = self.canvas(self.dtype), self.canvas(self.dtype)
+        self.probe_sum, self.pulled = torch.zeros_like(self.shifted.held), torch.zeros_like(self.shifted.held)
+        self.probe_power = torch.zeros_like(self.shifted.held[:1])
         error = super().epoch()
-        self.object = average(self.object_sum.array[0], self.object_power.array[0], self.object)
+        self.object.copy_(average(self.object_sum.array[0], self.object_power.array[0].real, self.object))
         if self.probe_power.any():
-            self.model.ffts += 2 * len(self.pulled) if self.shifted.moves else 0
-            total = self.probe_sum + self.shifted.seen_from(self.pulled)
-            self.probe = average(total, self.probe_power, self.shifted.modes)
+            probe, pulled = self.shifted.modes, self.shifted.seen_from(self.pulled)
+            self.probe = average(self.probe_sum + pulled, self.probe_power.real, probe)
+            self.model.count_ffts(probe, 3 if self.shifted.moves else 0)
         return error
 
-    def observe(self, index: int | list[int], probe: Tensor, patch: Tensor, change: Tensor, refine_probe: bool) -> None:
-        """Add a visit to the sums."""
-        wanted, power = over_modes(probe.conj_physical() * (probe * patch + change)), total_intensity(probe)
-        if isinstance(index, int):
-            self.object_sum.views[index] += wanted
-            self.object_power.views[index] += power
-        else:
-            self.object_sum.add(wanted, index)
-            self.object_power.add(power, index)
-        if refine_probe:
-            power = squared_modulus(patch)
-            power = power if isinstance(index, int) else power.sum(dim=0)
-            self.model.ffts += len(self.pulled) if self.shifted.moves else 0
-            self.probe_sum.addcmul_(self.shifted.modes, power)
-            self.probe_power += power
-            self.pulled += self.shifted.gathered(patch.conj_physical() * change)
+    def object_step(self, index: int | list[int], patch: Tensor, power: Tensor, pull: Tensor) -> Tensor:
+        """``w_O Σ_m P_m* Δψ_m``; adds ``Σ_m P_m* ψ'_m`` and ``Σ_m |P_m|²`` to the sums."""
+        self.object_sum.add(torch.addcmul(over_modes(pull), power, patch), index)
+        self.object_power.add(power, index)
+        return super().object_step(index, patch, power, pull)
+
+    def probe_step(self, power: Tensor, pull: Tensor) -> Tensor:
+        """``w_P O* Δψ_m``; adds ``|O|² P_m + T^H[O* Δψ_m]`` and ``|O|²`` to the sums."""
+        self.pulled += self.shifted.gathered(pull)
+        weight, before = power if power.dim() == 3 else power.sum(dim=0), self.shifted.modes
+        self.model.count_ffts(before, 1 if self.shifted.moves else 0)
+        self.probe_sum.addcmul_(weight, before)
+        self.probe_power += weight
+        return super().probe_step(power, pull)
 
 
 def average(numerator: Tensor, weight: Tensor, before: Tensor) -> Tensor:

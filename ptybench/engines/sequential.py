@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -49,8 +48,9 @@ class SequentialSolver(Solver):
     Options = SequentialOptions
 
     def setup(self) -> None:
-        """Prepare the count of windows and the constants, which as tensors cost less than as numbers."""
+        """Prepare constants, which cost less as tensors than as numbers."""
         self.threads = 1 if self.options.batch == 1 else 0
+        self._laid_out: tuple[Tensor, object] | None = None
         self._tiny, self._one = self.constant(TINY).real, self.constant(1).real
 
     def constant(self, value: float) -> Tensor:
@@ -94,67 +94,72 @@ class SequentialSolver(Solver):
         """Visit every pattern once, in an order that depends on the seed alone."""
         refine_probe = self.refine_probe and self.epochs_done >= self.options.probe_start
         order, size = self.order(), self.options.batch
-        self.seen = self.windowed(self.object)
+        self.lay_out()
         if size == 1:
             errors = [self.visit(k, refine_probe) for k in order]
         else:
-            self.moves = self.windowed(torch.zeros_like(self.object))
-            self.cover = self.windowed(torch.zeros_like(self.object.real))
             batches = [order[i : i + size] for i in range(0, len(order), size)]
             errors = [self.visit_together(batch, refine_probe) for batch in batches]
         return float(torch.stack(errors).sum()) / self.model.power
 
-    def windowed(self, canvas: Tensor) -> Windowed:
-        """The windows of a canvas with an axis of modes, ``(1, h, w)`` each."""
-        return Windowed(canvas[None], self.model.windows)
+    def lay_out(self) -> None:
+        """Make the views of every window, unless the object and the positions are still those of the last epoch."""
+        if (
+            self._laid_out is None
+            or self._laid_out[0] is not self.object
+            or self._laid_out[1] is not self.model.windows
+        ):
+            self._laid_out = self.object, self.model.windows
+            self.seen = Windowed(self.object[None], self.model.windows)
+            if self.options.batch > 1:
+                self.moves, self.cover = self.canvas(self.dtype), self.canvas(self.model.real)
+
+    def canvas(self, dtype: torch.dtype) -> Windowed:
+        """An empty canvas ``(1, H, W)`` with the window of every pattern, ``(1, h, w)`` each."""
+        return Windowed(torch.zeros(1, *self.model.canvas, dtype=dtype, device=self.device), self.model.windows)
 
     def visit(self, k: int, refine_probe: bool) -> Tensor:
         """Update object and probe by one pattern; return its squared error."""
         probe, patch = self.shifted.at(k), self.seen.views[k]
         change, squared = self.model.modulus_change(probe * patch, k)
-        self.observe(k, probe, patch, change, refine_probe)
-        step = over_modes(self.weighted(probe, change, self.object_weight))
+        step = self.object_step(k, patch, *pulled(probe, change))
         if refine_probe:
-            self.shifted.add(self.weighted(patch, change, self.probe_weight))
+            self.shifted.add(self.probe_step(*pulled(patch, change)))
         patch += step
         return squared
 
     def visit_together(self, index: list[int], refine_probe: bool) -> Tensor:
         """Update object and probe by several patterns; return their squared error."""
-        self.moves.array.zero_()
-        pull = torch.zeros_like(self.shifted.held) if refine_probe else None
         squared = self.model.amplitudes.new_zeros(())
-        for part in self.model.parts(index, len(self.shifted.held)):
+        self.moves.array.zero_()
+        turn = torch.zeros_like(self.shifted.held)
+        for part in self.model.parts(index, len(turn)):
             probes, patches = self.shifted.at(part), self.seen.at(part)
             change, error = self.model.modulus_change(probes * patches, part)
             squared += error
-            self.observe(part, probes, patches, change, refine_probe)
-            if pull is not None:
-                pull += self.shifted.gathered(self.weighted(patches, change, self.probe_weight))
-            self.moves.add(over_modes(self.weighted(probes, change, self.object_weight)), part)
+            self.moves.add(self.object_step(part, patches, *pulled(probes, change)), part)
+            if refine_probe:
+                turn += self.shifted.gathered(self.probe_step(*pulled(patches, change)))
         mean = self.options.overlaps == "mean"
         self.object.addcmul_(self.moves.array[0], self._share(index) if mean else self._one)
-        if pull is not None:
-            self.shifted.held.add_(pull, alpha=1 / len(index) if mean else 1)
+        self.shifted.held.add_(turn, alpha=1 / len(index) if mean else 1)
         return squared
 
-    def observe(self, index: int | list[int], probe: Tensor, patch: Tensor, change: Tensor, refine_probe: bool) -> None:
-        """Take note of a visit before its updates; nothing here.
+    def object_step(self, index: int | list[int], patch: Tensor, power: Tensor, pull: Tensor) -> Tensor:
+        """``w_O Σ_m P_m* Δψ_m``, ``(..., 1, h, w)``.
 
         Args:
             index: the pattern or patterns.
-            probe: the shifted modes, ``(..., M, h, w)``.
-            patch: the object in the window, ``(..., 1, h, w)``.
-            change: ``Δψ``, ``(..., M, h, w)``.
-            refine_probe: whether the probe is updated.
+            patch: the object in their windows, ``(..., 1, h, w)``.
+            power: ``Σ_m |P_m|²``, ``(..., 1, h, w)``.
+            pull: ``P_m* Δψ_m``, ``(..., M, h, w)``; overwritten.
 
         """
+        return over_modes(pull).mul_(self.object_weight(power, largest_power(power).add_(self._tiny)))
 
-    def weighted(self, field: Tensor, change: Tensor, weight: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """``w f* Δψ`` with the weight of the power ``Σ_m |f_m|²``, ``(..., M, h, w)``."""
-        conjugate = field.conj_physical()
-        power = over_modes(field * conjugate)
-        return (conjugate * change).mul_(weight(power, largest_power(power).add_(self._tiny)))
+    def probe_step(self, power: Tensor, pull: Tensor) -> Tensor:
+        """``w_P O* Δψ_m``, ``(..., M, h, w)``, of ``|O|²`` and ``O* Δψ_m``, which is overwritten."""
+        return pull.mul_(self.probe_weight(power, largest_power(power).add_(self._tiny)))
 
     def _share(self, index: list[int]) -> Tensor:
         """One by the number of windows of a batch that cover a pixel of the object, ``(H, W)``."""
@@ -162,3 +167,9 @@ class SequentialSolver(Solver):
         for view in self.cover.of(index):
             view.add_(self._one)
         return self.cover.array[0].clamp_min(1).reciprocal_()
+
+
+def pulled(field: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """``Σ_m |f_m|²`` as a complex tensor ``(..., 1, h, w)``, and ``f* Δψ``, ``(..., M, h, w)``."""
+    conjugate = field.conj_physical()
+    return over_modes(field * conjugate), conjugate * change

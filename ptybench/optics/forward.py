@@ -364,8 +364,11 @@ class Windowed:
         """The windows of several patterns, ``(B, ..., h, w)``, a new tensor."""
         return torch.stack(self.of(index))
 
-    def add(self, patches: Tensor, index: slice | list[int]) -> None:
-        """Add ``(B, ..., h, w)`` to the windows of several patterns, in their order."""
+    def add(self, patches: Tensor, index: Index) -> None:
+        """Add ``(..., h, w)`` to the window of a pattern, or ``(B, ..., h, w)`` to those of several, in their order."""
+        if isinstance(index, int):
+            self.views[index].add_(patches)
+            return
         for view, patch in zip(self.of(index), patches.unbind(), strict=True):
             view.add_(patch)
 
