@@ -50,15 +50,6 @@ def test_an_epie_step_is_a_gradient_step_on_the_amplitude_loss() -> None:
     assert torch.allclose(solver.probe / scale, (probe - rate_probe * probe.grad) / scale, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("modes", [1, 2])
-def test_rpie_with_unit_regularisation_is_epie(modes: int) -> None:
-    problem = make_problem(modes=modes)
-    a = run(EPIE, problem, alpha=1, beta=1).estimate
-    b = run(RPIE, problem, alpha=1, beta=1).estimate
-    assert np.abs(a.object - b.object).max() < 1e-4
-    assert np.abs(a.probe - b.probe).max() < 1e-4 * np.abs(a.probe).max()
-
-
 @pytest.mark.parametrize("kind", [EPIE, RPIE])
 @pytest.mark.parametrize("near_field", [False, True])
 @pytest.mark.parametrize("shape", [(32, 32), (31, 36)])
