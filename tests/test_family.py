@@ -16,7 +16,7 @@ from ptybench.solver import Limit, Outcome, Solver, solve
 from ptybench.types import Measurement
 
 METHODS = sorted(set(registry.method_names()) - set(CONTROLS))
-FULL_BATCH = {"ap", "dm", "raar", "sdr", "admm", "admm:poisson", "ml", "ml:poisson"} & set(METHODS)
+FULL_BATCH = {"ap", "dm", "raar", "admm", "admm:poisson", "ml", "ml:poisson"} & set(METHODS)
 """Methods in which every update needs all patterns, so that their order cannot matter."""
 KEEPS_PROBE = {"pie"}
 EPOCHS = 4

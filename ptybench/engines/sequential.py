@@ -121,7 +121,7 @@ class SequentialSolver(Solver):
     def visit(self, k: int, refine_probe: bool) -> Tensor:
         """Update object and probe by one pattern; return its squared error."""
         probe, patch = self.shifted.at(k), self.seen.views[k]
-        change, squared = self.model.modulus_change(probe * patch, k)
+        change, squared = self.exit_change(probe * patch, k)
         step = self.object_step(k, patch, *pulled(probe, change))
         if refine_probe:
             self.shifted.add(self.probe_step(*pulled(patch, change)))
@@ -135,7 +135,7 @@ class SequentialSolver(Solver):
         turn = torch.zeros_like(self.shifted.held)
         for part in self.model.parts(index, len(turn)):
             probes, patches = self.shifted.at(part), self.seen.at(part)
-            change, error = self.model.modulus_change(probes * patches, part)
+            change, error = self.exit_change(probes * patches, part)
             squared += error
             self.moves.add(self.object_step(part, patches, *pulled(probes, change)), part)
             if refine_probe:
@@ -144,6 +144,10 @@ class SequentialSolver(Solver):
         self.object.addcmul_(self.moves.array[0], self._share(index) if mean else self._one)
         self.shifted.held.add_(turn, alpha=1 / len(index) if mean else 1)
         return squared
+
+    def exit_change(self, waves: Tensor, index: int | list[int]) -> tuple[Tensor, Tensor]:
+        """``Δψ`` of ``P O`` and the squared error of the modulus, summed; the modulus constraint."""
+        return self.model.modulus_change(waves, index)
 
     def object_step(self, index: int | list[int], patch: Tensor, power: Tensor, pull: Tensor) -> Tensor:
         """``w_O Σ_m P_m* Δψ_m``, ``(..., 1, h, w)``.

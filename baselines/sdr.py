@@ -1,0 +1,89 @@
+"""Semi-implicit relaxed Douglas-Rachford."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from ptybench.baselines.rpie import regularised
+from pydantic import Field
+from torch import Tensor
+
+from ptybench.engines.projection import keep_in_place
+from ptybench.engines.sequential import SequentialOptions, SequentialSolver
+from ptybench.specs import Tunable
+from ptybench.types import FloatArray
+
+
+class SDR(SequentialSolver):
+    """Semi-implicit relaxed Douglas-Rachford (Pham, Rana, Miao & Osher 2019, 10.1364/OE.27.031246).
+
+    Sequential like ePIE, but each pattern remembers its exit wave ``ψ``. At a visit ``ψ̂ = (1+σ) P O − σ ψ``, then
+    ``ψ ← (1−w) Π_F ψ̂ + w ψ̂ + σ (ψ − P O)``, and with ``Δψ = ψ − P O`` the object takes a proximal (semi-implicit) step
+    and the probe an explicit one: ``O ← O + α P* Δψ / (α|P|² + (1−α) max|P|²)``, ``P ← P + β O* Δψ / max|O|²``. The
+    weight ``w`` of what the modulus constraint leaves as it was grows with the fourth power of the share of the budget
+    that is used, and all numbers are those of the authors' published code, from which this is taken; there the maximum
+    of the probe's step is of the object after its update. ``σ = 0`` and ``w = 0`` are a member of the PIE family.
+
+    The exit waves take ``8 J M h w`` bytes for ``J`` patterns of ``h × w`` pixels and ``M`` modes.
+    """
+
+    name = "sdr"
+
+    class Options(SequentialOptions):
+        """Options of SDR.
+
+        Args:
+            sigma: relaxation of the reflection, ``σ``.
+            loose_start: what the modulus constraint leaves at the start of the budget, ``w``.
+            loose_end: the same at its end.
+            alpha: object step; 1 is fully implicit.
+            beta: probe step.
+
+        """
+
+        sigma: Annotated[float, Field(ge=0, le=1), Tunable(0.0, 1.0)] = 0.9
+        loose_start: Annotated[float, Field(ge=0, lt=1)] = 0.2
+        loose_end: Annotated[float, Field(ge=0, lt=1), Tunable(0.2, 0.8)] = 0.6
+        alpha: Annotated[float, Field(gt=0, le=1), Tunable(0.5, 1.0)] = 0.9
+        beta: Annotated[float, Field(gt=0, le=2), Tunable(0.02, 1.0, log=True)] = 0.1
+
+    def setup(self) -> None:
+        """Remember the exit waves of the initial object and probe."""
+        super().setup()
+        self.waves = torch.empty(
+            self.model.count, len(self.shifted.held), *self.model.shape, dtype=self.dtype, device=self.device
+        )
+        for chunk in self.model.chunks(self.waves.shape[1]):
+            probes = self.model.shifted_probes(self.probe, chunk)
+            self.waves[chunk] = probes * self.model.patches(self.object, chunk)[:, None]
+
+    def place(self, positions_px: FloatArray) -> None:
+        """Go on with these ``(K, 2)`` positions; the exit waves move along with their windows."""
+        corners = self.model.corners
+        super().place(positions_px)
+        keep_in_place(self.waves, corners, self.model.corners)
+
+    @property
+    def loose(self) -> float:
+        """``w`` at this share of the budget."""
+        start, end = self.options.loose_start, self.options.loose_end
+        weight: float = start + (end - start) * self.progress**4
+        return weight
+
+    def exit_change(self, product: Tensor, index: int | list[int]) -> tuple[Tensor, Tensor]:
+        """``Δψ = ψ − P O``, which by the formulas above is ``(1−w) (Π_F − 1) ψ̂``."""
+        mirrored = torch.lerp(product, self.waves[index], -self.options.sigma)
+        change, squared = self.model.modulus_change(mirrored, index)
+        self.waves[index] = product + change.mul_(1 - self.loose)
+        return change, squared
+
+    def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
+        """``α / (α Σ_m|P_m|² + (1−α) max Σ_m|P_m|²)``."""
+        alpha: float = self.options.alpha
+        return regularised(power, largest, 1 - alpha).mul_(alpha)
+
+    def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
+        """``β / max|O|²``."""
+        beta: float = self.options.beta
+        return beta / largest
