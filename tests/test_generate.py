@@ -157,11 +157,13 @@ def fill(path: Path, recipe: Recipe) -> list[int]:
     return missing
 
 
-def test_a_part_that_was_never_laid_out_is_laid_out_again(tmp_path: Path) -> None:
+def test_a_part_that_cannot_be_read_is_not_thrown_away_unasked(tmp_path: Path) -> None:
     out = tmp_path / "leaves.h5"
     part_of(out).write_bytes(b"\x89HDF\r\n\x1a\n and no more")
-    whole = produce(leaves(), tmp_path / "whole.h5").out
-    assert produce(leaves(), out).out.read_bytes() == whole.read_bytes()
+    with pytest.raises(InvalidData, match="damaged"):
+        produce(leaves(), out)
+    assert part_of(out).exists()
+    assert produce(leaves(), out, force=True).drawn == 7
 
 
 def command(out: Path, *more: str) -> list[str]:
@@ -271,7 +273,7 @@ def test_other_images_are_refused_and_force_replaces_them(
     assert "\n" not in str(caught.value)
     assert digests(tmp_path) == kept
     assert produce(recipe, out, force=True).drawn == recipe.count
-    assert not part_of(out).exists() or not finished
+    assert not part_of(out).exists()
     with h5py.File(out) as file:
         assert Recipe.parse(file.attrs["recipe"]) == recipe
 
@@ -304,6 +306,18 @@ def test_a_file_that_was_changed_is_noticed(tmp_path: Path) -> None:
         produce(leaves(), made.out)
     made.paths["card"].unlink()
     assert produce(leaves(), made.out).card["files"] != made.card["files"]
+
+
+def test_two_do_not_write_one_file(tmp_path: Path) -> None:
+    out = tmp_path / "leaves.h5"
+    words = ["generate", "dead_leaves:diverse", "--n", "7", "--size", "20x24", "--set", "max_leaves=200"]
+    command = [sys.executable, "-P", "-m", "ptybench", *words, "--out", str(out)]
+    with Part(out, leaves(), range(7)):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert "another process" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert produce(leaves(), out).drawn == 7
 
 
 def test_a_full_disk_is_said_before_anything_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,8 @@ class Counting:
 
     def _text(self, now: float, done: int, total: int) -> str:
         assert self._from is not None
+        if done == total:
+            return f"{total} {self._what}, finishing"
         since, before = self._from
         left = (now - since) * (total - done) / (done - before) if done > before else None
         return f"{done}/{total} {self._what} · {clock(left)} left"

@@ -7,6 +7,8 @@ is there when its checksum is right. While images are missing the file's name en
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import zlib
 from pathlib import Path
@@ -16,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptybench.errors import InvalidData
+from ptybench.errors import InvalidData, UsageError
 from ptybench.generation.recipe import Pixels, Recipe
 from ptybench.io.files import DAMAGE, atomic, hdf5_file
 
@@ -63,15 +65,22 @@ class Part:
         recipe: of the whole set.
         indices: the images of this file.
 
+    Raises:
+        InvalidData: where what is there is damaged or of another recipe.
+        UsageError: where another process is writing it.
+
     """
 
     def __init__(self, path: Path, recipe: Recipe, indices: range) -> None:
         self.path, self._recipe, self._indices = path, recipe, indices
-        if read_recipe(part_of(path)) != recipe:
+        if not part_of(path).exists():
             _lay_out(part_of(path), recipe, indices)
+        elif read_recipe(part_of(path)) != recipe:
+            raise InvalidData(f"{part_of(path)} is damaged or holds other images: --force replaces it")
         with hdf5_file(part_of(path)) as file:
             self._images, self._sums = (int(file[name].id.get_offset()) for name in ("images", "crc32"))
-        self._file = os.open(part_of(path), os.O_RDWR | getattr(os, "O_BINARY", 0))
+        self._file = os.open(part_of(path), os.O_RDWR)
+        _take(self._file, path)
 
     def __enter__(self) -> Part:
         return self
@@ -102,6 +111,17 @@ class Part:
         """Give the file its name."""
         os.fsync(self._file)
         part_of(self.path).replace(self.path)
+
+
+def _take(file: int, path: Path) -> None:
+    """Keep a second process from writing the same file; the lock goes with the process."""
+    try:
+        # a lock of another kind than HDF5's own, which would keep readers out
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):  # otherwise the file system has no locks
+            os.close(file)
+            raise UsageError(f"another process is writing {path}: wait for it") from None
 
 
 def _write_at(file: int, content: bytes, offset: int) -> None:
