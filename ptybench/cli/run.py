@@ -27,6 +27,7 @@ from ptybench.cli.options import (
 from ptybench.cli.output import Output
 from ptybench.cli.selection import Selection, axes, rulesets
 from ptybench.errors import InvalidOption, UsageError
+from ptybench.runner.quiet import load_numpy_quietly
 
 if TYPE_CHECKING:
     from ptybench.runner.cells import Plan
@@ -134,6 +135,7 @@ def run(
         timeout = None if execution.timeout is None else parse_duration(execution.timeout)
         asked, seeds = _asked(on_tasks, on_data, reconstruction), execution.numbers
 
+        load_numpy_quietly()
         from ptybench.runner.run import prewarmed
 
         with prewarmed():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from ptybench.cli.planned import NO_DATA, NO_METHODS, NO_PROBLEMS, Methods, Prob
 from ptybench.cli.run import OnData
 from ptybench.errors import InvalidOption
 from ptybench.readable import duration
+from ptybench.runner.quiet import load_numpy_quietly
 
 if TYPE_CHECKING:
     from ptybench.runner.planning import Planned
@@ -62,9 +62,7 @@ def sweep(
         if execution.jobs < 1:
             raise InvalidOption(f"--jobs must be at least 1, got {execution.jobs}")
         timeout = None if execution.timeout is None else parse_duration(execution.timeout)
-        if execution.jobs > 1:  # the parent's own linear algebra is not to take the cores of other cells
-            for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-                os.environ.setdefault(name, "1")
+        load_numpy_quietly()
         which = Which(problems, on_data, methods, execution.seeds, execution.device, execution.results)
         cells = which.cells(out)
         found, left = split_done(cells, execution.results, execution.force)

@@ -25,6 +25,7 @@ VARIABLE = "PTYBENCH_LEASES"
 OFF = "off"
 CLAIMS = ".claims"
 """Folder of the claims inside a results folder; it is there only while cells run."""
+_OURSELVES = "another cell"
 _POLL_SECONDS = 0.1
 _PATIENCE = 5
 """Polls before anybody is told: a moment at the gate is not worth a word."""
@@ -93,7 +94,7 @@ def holder(path: Path) -> str:
         number = int(path.read_text())
     except (OSError, ValueError):
         return "another process"
-    return "another cell" if number == os.getpid() else f"process {number}"
+    return _OURSELVES if number == os.getpid() else f"process {number}"
 
 
 @dataclass
@@ -189,7 +190,7 @@ class Machine:
                 if len(got) == wanted:
                     return got
                 if tries == _PATIENCE:
-                    waits(holder(self.folder / left[0]))
+                    waits(min((holder(self.folder / name) for name in left), key=lambda who: who == _OURSELVES))
                 tries += 1
                 pause(_POLL_SECONDS, stop)
         except BaseException:
