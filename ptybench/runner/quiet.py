@@ -18,6 +18,7 @@ def load_numpy_quietly() -> None:
     os.environ.update(dict.fromkeys(_VARIABLES, "1"))
     try:
         import numpy  # noqa: F401
+        import scipy.linalg  # noqa: F401 - brings a library of its own
     finally:
         for name, value in before.items():
             if value is None:
