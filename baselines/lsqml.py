@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ptybench.engines.likelihood import poisson_change
 from ptybench.engines.sequential import SequentialSolver
-from ptybench.optics.forward import Index, total_intensity
+from ptybench.optics.forward import Index, Windowed, over_modes, total_intensity
 from ptybench.solver import SolverOptions
 from ptybench.specs import Tunable
 
@@ -63,7 +63,7 @@ class LSQML(SequentialSolver):
 
     def epoch(self) -> float:
         """Visit every pattern once."""
-        self.weight = self.preconditioner()
+        self.weight = Windowed(self.preconditioner()[None], self.model.windows)
         return super().epoch()
 
     @torch.inference_mode()
@@ -82,10 +82,9 @@ class LSQML(SequentialSolver):
 
     def visit(self, k: int, refine_probe: bool) -> Tensor:
         """Update object and probe by one pattern: its window alone takes part."""
-        window = self.model.windows[k]
-        probe, patch = self.shifted.at(k), self.object[window]
+        probe, patch = self.shifted.at(k), self.seen.views[k]
         change, squared = self.wave_change(probe * patch, k)
-        direction = (probe.conj_physical() * change).sum(dim=0).mul_(self.weight[window])
+        direction = over_modes(probe.conj_physical().mul_(change)).mul_(self.weight.views[k])
         moves = [direction * probe]
         if refine_probe:
             probe_direction = patch.conj_physical() * change
@@ -98,21 +97,21 @@ class LSQML(SequentialSolver):
 
     def visit_together(self, index: list[int], refine_probe: bool) -> Tensor:
         """Update object and probe by several patterns."""
-        probes, patches = self.shifted.at(index), self.model.patches(self.object, index)[:, None]
+        probes, patches = self.shifted.at(index), self.seen.at(index)
         change, squared = self.wave_change(probes * patches, index)
-        direction = torch.zeros_like(self.object)
-        self.model.overlap_add((probes.conj_physical() * change).sum(dim=1), direction, index)
-        direction.mul_(self.weight)
+        self.moves.array.zero_()
+        self.moves.add(over_modes(probes.conj_physical().mul_(change)), index)
+        self.moves.array.mul_(self.weight.array)
         fields = change.new_empty((len(index), 2 + refine_probe, *change.shape[1:]))
-        torch.mul(self.model.patches(direction, index)[:, None], probes, out=fields[:, 0])
+        torch.mul(self.moves.at(index), probes, out=fields[:, 0])
         if refine_probe:
-            probe_direction = self.shifted.gathered(patches.conj_physical().mul(change))
-            torch.mul(self.shifted.seen(probe_direction), patches, out=fields[:, 1])
+            turn = self.shifted.gathered(patches.conj_physical().mul(change))
+            torch.mul(self.shifted.seen(turn), patches, out=fields[:, 1])
         fields[:, -1] = change
         steps = least_squares_steps(fields)
         if refine_probe:
-            self.shifted.move(probe_direction, self.options.probe_scale * steps[:, 1].mean())
-        self.object += direction.mul_(self.options.object_scale * trimmed_mean(steps[:, 0]))
+            self.shifted.move(turn, self.options.probe_scale * steps[:, 1].mean())
+        self.object.addcmul_(self.moves.array[0], self.options.object_scale * trimmed_mean(steps[:, 0]))
         return squared
 
 

@@ -106,6 +106,10 @@ def test_a_batch_of_one_is_the_sequential_method(likelihood: str, near_field: bo
     problem = make_problem((16, 18), grid=(2, 2), modes=2, near_field=near_field, bad_pixels=True)
 
     class Together(Double):
+        def lay_out(self) -> None:
+            super().lay_out()
+            self.moves = self.canvas(self.dtype)
+
         def visit(self, k: int, refine_probe: bool) -> torch.Tensor:
             return self.visit_together([k], refine_probe)
 
