@@ -27,21 +27,25 @@ def test_simulate(benchmark: Any) -> None:
     benchmark.pedantic(simulate, ("low_dose", 0), rounds=5, warmup_rounds=1)
 
 
-@pytest.mark.parametrize("method", ["epie", "rpie"])
-def test_epoch(benchmark: Any, problem: tuple[Measurement, Truth], method: str) -> None:
-    solver = resolve_method(method).create(problem[0], "cpu", 1, None)
+@pytest.mark.parametrize("batch", [1, 32])
+@pytest.mark.parametrize("method", ["pie", "epie", "rpie", "mpie", "wasp"])
+def test_epoch_of_the_pie_family(benchmark: Any, problem: tuple[Measurement, Truth], method: str, batch: int) -> None:
+    solver = resolve_method(method, {"batch": batch}).create(problem[0], "cpu", 1, None)
     benchmark.pedantic(solver.epoch, rounds=20, warmup_rounds=2)
     benchmark.extra_info["patterns"] = len(problem[0].intensities)
+    benchmark.extra_info["ffts"] = solver.cost().ffts // 22
 
 
-def test_floor_of_an_epoch(benchmark: Any, problem: tuple[Measurement, Truth]) -> None:
+@pytest.mark.parametrize("batch", [1, 32])
+def test_floor_of_an_epoch(benchmark: Any, problem: tuple[Measurement, Truth], batch: int) -> None:
     """Four transforms a pattern: look, forward, back, update (two where positions are whole pixels)."""
     count, h, w = problem[0].intensities.shape
-    wave = torch.randn(h, w, dtype=torch.complex64)
+    waves = [torch.randn(min(batch, count - i), h, w, dtype=torch.complex64) for i in range(0, count, batch)]
 
     def transforms() -> None:
-        for _ in range(2 * count):
-            torch.fft.ifft2(torch.fft.fft2(wave))
+        for wave in waves:
+            for _ in range(2):
+                torch.fft.ifft2(torch.fft.fft2(wave))
 
     benchmark.pedantic(transforms, rounds=20, warmup_rounds=2)
 

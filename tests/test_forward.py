@@ -10,13 +10,16 @@ import torch
 from problems import intensity, make_problem
 
 from ptybench.optics.forward import (
+    PART_BYTES,
     FarField,
     ForwardModel,
     NearField,
     ShiftedProbe,
+    Windowed,
     largest_power,
     over_modes,
     squared_modulus,
+    total_intensity,
     transfer_function,
 )
 
@@ -92,6 +95,73 @@ def test_shifted_probe_sees_and_updates_like_two_transforms() -> None:
         assert torch.allclose(held.at(k), model.shifted_probes(held.modes, slice(k, k + 1))[0])
         held.add(torch.zeros_like(probe))
     assert torch.allclose(held.modes, probe)
+
+
+@pytest.mark.parametrize("subpixel", [True, False])
+def test_a_probe_seen_from_several_positions_and_the_adjoint(subpixel: bool) -> None:
+    problem = make_problem((15, 20), modes=2, subpixel=subpixel)
+    model = ForwardModel(problem.measurement, CPU, dtype=torch.complex128)
+    index = [7, 0, 3]
+    held = ShiftedProbe(model, torch.tensor(problem.probe))
+    seen = held.at(index)
+    assert torch.allclose(seen, torch.stack([held.at(k) for k in index]))
+    held.at(index)
+    change = random_complex(*seen.shape)
+    alone = ShiftedProbe(model, torch.zeros_like(held.held))
+    for k, one in zip(index, change, strict=True):
+        alone.at(k)
+        alone.add(one)
+    assert torch.allclose(held.gathered(change), alone.held)
+    there, back = inner(seen, change), inner(held.modes, held.seen_from(held.gathered(change)))
+    assert abs(there - back) <= 1e-10 * abs(there)
+    assert torch.allclose(held.seen(held.held).expand_as(seen), seen)
+
+
+def test_ramps_are_the_product_of_their_factors() -> None:
+    model = ForwardModel(make_problem((15, 20)).measurement, CPU, dtype=torch.complex128)
+    for index in (4, slice(2, 9), [8, 1]):
+        y, x, y_back, x_back = model.ramp_factors(index)
+        ramp = model.ramp(index) if isinstance(index, int) else model.ramp(index)[:, None]
+        assert torch.allclose(y * x, ramp)
+        assert torch.allclose(y_back * x_back * ramp, torch.ones_like(ramp))
+
+
+def test_windows_of_a_canvas_and_what_is_added_to_them() -> None:
+    model = ForwardModel(make_problem((15, 20)).measurement, CPU, dtype=torch.complex128)
+    canvas, patches = random_complex(*model.canvas), random_complex(3, 15, 20, seed=1)
+    index = [4, 5, 4]  # a pattern twice, and windows that overlap
+    windowed = Windowed(canvas[None].clone(), model.windows)
+    assert torch.equal(windowed.at(index)[:, 0], model.patches(canvas, index))
+    assert torch.equal(windowed.views[4][0], canvas[model.windows[4]])
+    expected = canvas.clone()
+    model.overlap_add(patches, expected, index)
+    windowed.add(patches[:, None], index)
+    assert torch.equal(windowed.array[0], expected)
+    windowed.add(-patches[:1], 4)
+    model.overlap_add(-patches[:1], expected, [4])
+    assert torch.equal(windowed.array[0], expected)
+
+
+def test_measured_amplitudes_of_one_and_of_several() -> None:
+    model = ForwardModel(make_problem((15, 20)).measurement, CPU)
+    assert torch.equal(model.measured([3, 1])[1, 0], model.measured(1))
+    assert torch.equal(model.measured(slice(1, 4)), model.measured([1, 2, 3]))
+
+
+def test_parts_keep_the_order_and_the_size() -> None:
+    model = ForwardModel(make_problem((16, 16)).measurement, CPU)
+    index = list(range(25))[::-1]
+    parts = model.parts(index * 40, modes=2)
+    size = PART_BYTES // (2 * 16 * 16 * 8)
+    assert [k for part in parts for k in part] == index * 40
+    assert [len(part) for part in parts[:-1]] == [size] * (len(parts) - 1)
+    assert len(parts) > 1
+
+
+def test_total_intensity() -> None:
+    modes = random_complex(5, 3, 8, 8)
+    assert torch.allclose(total_intensity(modes), modes.abs().square().sum(dim=1, keepdim=True))
+    assert torch.allclose(total_intensity(modes[:, :1]), modes[:, :1].abs().square())
 
 
 def test_modulus_constraint() -> None:

@@ -22,7 +22,7 @@ KEPT_BYTES = 2**28  # fields of all positions that could be made anew at each vi
 TINY = 1e-12  # square-root photons; gives a pixel without light the phase 0, see modulus_change
 
 CHUNK_BYTES = 2**21  # exit waves that a CPU's cache holds while a chunk is worked on; a GPU takes 64 times as many
-PART_BYTES = 2**18  # one field of the patterns of a mini-batch that are worked on at a time, a dozen of which fit
+PART_BYTES = 2**19  # exit waves of a mini-batch that are worked on at a time, as was fastest with 0.5 MiB of L2
 
 Slices: TypeAlias = tuple[slice, slice]
 Index: TypeAlias = int | slice | list[int]
@@ -42,7 +42,9 @@ def over_modes(field: Tensor) -> Tensor:
 
 def total_intensity(wave: Tensor) -> Tensor:
     """``Σ_m |Ψ_m|²`` with the axis of modes kept: ``(..., M, h, w)`` to ``(..., 1, h, w)``, a new tensor."""
-    return over_modes(squared_modulus(wave))
+    # a sum over complex numbers takes half the time of one over their strided real parts
+    intensity: Tensor = over_modes(wave * wave.conj_physical()).real
+    return intensity
 
 
 def largest_power(power: Tensor) -> Tensor:
