@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.projection import ProjectionOptions, ProjectionSolver
+from ptybench.engines.projection import ProjectionOptions, ProjectionSolver, exit_waves
 from ptybench.optics.forward import TINY, total_intensity
 from ptybench.specs import Tunable
 
@@ -42,7 +42,7 @@ class ADMM(ProjectionSolver):
     def setup(self) -> None:
         """Start with multipliers of 0."""
         super().setup()
-        self.multiplier = torch.zeros_like(self.residual)
+        self.multiplier = exit_waves(self)
         self.prox = poisson_prox if self.options.likelihood == "poisson" else amplitude_prox
 
     def states(self) -> list[Tensor]:

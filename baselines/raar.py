@@ -13,7 +13,9 @@ from ptybench.specs import Tunable
 class RAAR(ReflectionSolver):
     """Relaxed averaged alternating reflections (Luke 2005, 10.1088/0266-5611/21/1/004).
 
-    ``ψ ← β/2 (R_F R_O + 1) ψ + (1−β) Π_O ψ`` with the reflections ``R = 2 Π − 1``.
+    ``ψ ← β/2 (R_F R_O + 1) ψ + (1−β) Π_O ψ`` with the reflections ``R = 2 Π − 1``: the overlap constraint comes first,
+    as in ptypy, whose ``β = 0.75`` is the default. Unlike the difference map it has fixed points also where noise
+    leaves no exit waves that meet both constraints.
     """
 
     name = "raar"

@@ -15,13 +15,14 @@ from ptybench.baselines.admm import ADMM, amplitude_prox, poisson_prox
 from ptybench.baselines.ap import AP
 from ptybench.baselines.dm import DM
 from ptybench.baselines.raar import RAAR
+from ptybench.baselines.sdr import SDR
 
 from ptybench.engines import projection
 from ptybench.engines.projection import ProjectionSolver, ReflectionSolver, keep_in_place
 from ptybench.errors import NotEnoughMemory
 from ptybench.optics.forward import TINY, squared_modulus
 from ptybench.registry import resolve_method
-from ptybench.solver import Limit, Outcome, solve
+from ptybench.solver import Limit, Outcome, Solver, solve
 from ptybench.types import ComplexArray, Estimate, FloatArray, Measurement
 
 REFLECTIONS = [(DM, {"fourier_relax": 0.0}), (DM, {"alpha": 0.7, "fourier_relax": 0.0}), (RAAR, {}), (AP, {})]
@@ -33,7 +34,7 @@ EVERY: list[tuple[type[ProjectionSolver], dict[str, Any]]] = [
 Waves = NDArray[np.complex128]
 
 
-def make(kind: type[ProjectionSolver], measurement: Measurement, **options: Any) -> Any:
+def make(kind: type[Solver], measurement: Measurement, **options: Any) -> Any:
     """The method in double precision."""
     double = type(f"Double{kind.__name__}", (kind,), {"dtype": torch.complex128})
     return double(measurement, kind.Options(**options))
@@ -352,8 +353,8 @@ def test_an_estimate_may_be_the_average_of_the_last_epochs(problem: Problem) -> 
     solver = DM(problem.measurement, DM.Options(average=3))
     for _ in range(5):
         solver.step()
-        objects.append(solver.object.numpy())
-        probes.append(solver.probe.numpy())
+        objects.append(solver.object.numpy().copy())
+        probes.append(solver.probe.numpy().copy())
     found: Estimate = solver.estimate()
     assert np.allclose(found.object, np.mean(objects[-3:], axis=0), atol=1e-6)
     assert np.allclose(found.probe, np.mean(probes[-3:], axis=0), rtol=1e-5)
@@ -362,7 +363,7 @@ def test_an_estimate_may_be_the_average_of_the_last_epochs(problem: Problem) -> 
 
 def test_exit_waves_that_do_not_fit_are_refused(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ptybench.memory.available_bytes", lambda: 1000)
-    with pytest.raises(NotEnoughMemory, match="dm with all exit waves needs about"):
+    with pytest.raises(NotEnoughMemory, match="dm, which keeps all exit waves, needs about"):
         DM(problem.measurement)
 
 
@@ -378,3 +379,49 @@ def test_cuda_agrees_with_the_cpu(kind: type[ProjectionSolver], options: dict[st
     on_cpu = run(kind, problem, 3, **options).estimate.object
     on_cuda = solve(kind(problem.measurement, kind.Options(**options), "cuda"), Limit(3)).estimate.object
     assert np.abs(on_cpu - on_cuda).max() < 1e-3
+
+
+def test_sdr_is_its_published_steps(whole: Problem) -> None:
+    """Reflection, loose modulus constraint, then the semi-implicit step as the quotient that it comes from."""
+    solver = make(SDR, whole.measurement, alpha=0.8, beta=0.3, sigma=0.9, loose_start=0.2, loose_end=0.6)
+    order = make(SDR, whole.measurement).order
+    hand = ByHand(whole.measurement, DM.Options())
+    waves = hand.product()
+    for progress in (0.0, 0.4, 0.9):
+        solver.progress = progress
+        solver.epoch()
+        loose = 0.2 + 0.4 * progress**4
+        for k in order():
+            window, probe = hand.windows[k], hand.probe
+            patch = hand.object[window]
+            product, measured = probe * patch, hand.amplitudes[k]
+            mirrored = 1.9 * product - 0.9 * waves[k]
+            forced = hand.modulus(mirrored[None], lambda _, measured=measured: measured)[0]  # type: ignore[misc]
+            waves[k] = (1 - loose) * forced + loose * mirrored + 0.9 * (waves[k] - product)
+            power = (np.abs(probe) ** 2).sum(axis=0)
+            keep = (1 - 0.8) * power.max() / 0.8
+            hand.probe = probe + 0.3 / (np.abs(patch) ** 2).max() * patch.conj() * (waves[k] - product)
+            hand.object[window] = (keep * patch + (probe.conj() * waves[k]).sum(axis=0)) / (keep + power)
+    assert np.abs(solver.waves.numpy() - waves).max() < 1e-9 * np.abs(waves).max()
+    assert np.abs(solver.object.numpy() - hand.object).max() < 1e-9
+    assert np.abs(solver.probe.numpy() - hand.probe).max() < 1e-9 * np.abs(hand.probe).max()
+
+
+def test_sdr_remembers_exit_waves_across_whole_pixels(problem: Problem) -> None:
+    positions = problem.measurement.positions_px
+    before_whole = positions + 1 - positions % 1 - 1e-3
+    near, across = (make(SDR, problem.measurement) for _ in range(2))
+    for solver in (near, across):
+        solver.place(before_whole)
+        solver.step()
+    across.place(before_whole + 2e-3)
+    assert near.step() == pytest.approx(across.step(), rel=0.03)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_sdr_finds_the_object_from_a_wrong_start(batch: int) -> None:
+    problem = make_problem(grid=(8, 8))
+    h, w = problem.object.shape
+    inside = (slice(20, h - 20), slice(20, w - 20))
+    estimate = solve(SDR(problem.measurement, SDR.Options(batch=batch)), Limit(60)).estimate
+    assert correlation(estimate.object[inside], problem.object[inside]) > 0.96

@@ -35,9 +35,22 @@ class ProjectionOptions(SolverOptions):
 
     probe_start: Annotated[int, Field(ge=0)] = 0
     inner: Annotated[int, Field(ge=1, le=20)] = 1
-    object_inertia: Annotated[float, Field(gt=0), Tunable(1e-4, 1e-1, log=True)] = 1e-4
+    object_inertia: Annotated[float, Field(gt=0), Tunable(1e-4, 10.0, log=True)] = 1e-4
     probe_inertia: Annotated[float, Field(gt=0)] = 1e-9
     average: Annotated[int, Field(ge=0)] = 0
+
+
+def exit_waves(solver: Solver) -> Tensor:
+    """Exit waves of all patterns and modes, ``(J, M, h, w)``, all 0.
+
+    Raises:
+        NotEnoughMemory: where the host has no room for them.
+
+    """
+    shape = solver.model.count, *solver.probe.shape
+    if solver.device.type == "cpu":
+        require(math.prod(shape) * solver.dtype.itemsize, f"{solver.name}, which keeps all exit waves,")
+    return torch.zeros(shape, dtype=solver.dtype, device=solver.device)
 
 
 def keep_in_place(waves: Tensor, before: list[tuple[int, int]], after: list[tuple[int, int]]) -> None:
@@ -77,14 +90,11 @@ class ProjectionSolver(Solver):
 
     def setup(self) -> None:
         """Start with exit waves that are the product of the initial object and probe."""
-        modes, count, shape = len(self.probe), self.model.count, self.model.shape
-        if self.device.type == "cpu":
-            require(count * modes * math.prod(shape) * self.dtype.itemsize, f"{self.name} with all exit waves")
-        self.residual = torch.zeros(count, modes, *shape, dtype=self.dtype, device=self.device)
-        self.base = self.object
-        self.chunks = self.model.chunks(modes)
+        self.residual = exit_waves(self)
+        self.base = self.object.clone()
+        self.chunks = self.model.chunks(len(self._probe))
         self.object_inertia = self.options.object_inertia * self.model.power / self.model.amplitudes.numel()
-        self.probe_inertia = self.options.probe_inertia * count
+        self.probe_inertia = self.options.probe_inertia * self.model.count
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.options.average or None)
         self._lay_out()
 
@@ -156,10 +166,10 @@ class ProjectionSolver(Solver):
                     conjugate = patches.conj_physical()
                     pull += self.model.shifted_back(conjugate * self.residual[chunk], chunk)
                     weight += conjugate.mul_(patches).sum(dim=0)
-            self.base = self.object
+            self.base.copy_(self.object)
             self._average_object(self._average_probe(pull, weight.real) if refine_probe else None)
         if self.options.average:
-            self._recent.append((self.object, self._probe))
+            self._recent.append((self.object.clone(), self._probe.clone()))
         return float(error) / self.model.power
 
     def _count_from_current(self, chunk: slice) -> None:
@@ -170,7 +180,7 @@ class ProjectionSolver(Solver):
     def _average_probe(self, pull: Tensor, weight: Tensor) -> Tensor:
         """Add ``Σ_j O_j* (ψ_jm − P_m O_j) / (Σ_j |O_j|² + κ_P)`` to the probe; return this change."""
         change = pull / weight
-        self._probe = self._probe + change
+        self._probe += change
         self._lit = False
         return change
 
@@ -186,7 +196,7 @@ class ProjectionSolver(Solver):
             if not self._lit:
                 self._light.add(over_modes(conjugate.mul_(probes)).real, chunk)
         self._lit = True
-        self.object = self.object + (self._pull.array / self._light.array)[0]
+        self.object += (self._pull.array / self._light.array)[0]
 
     def probes(self, chunk: slice) -> Tensor:
         """The probe as some patterns see it, ``(B, M, h, w)``."""
