@@ -161,9 +161,8 @@ def _cell(line: Any, best: float | None) -> str:
     middle = number(_plain(line.median))
     leads = line.kind == "method" and best is not None and _plain(line.median) == best
     text = f"**{middle}**" if leads else middle
-    if line.mark in (UNTUNED, NOTHING):  # the numbers are those of the default ruleset
-        return f"{text} *{line.mark}*"
-    if _plain(line.median_low) is not None:
+    same = line.mark in (UNTUNED, NOTHING)  # the numbers are those of the default ruleset
+    if not same and _plain(line.median_low) is not None:
         text += f" [{number(_plain(line.median_low), 3)}, {number(_plain(line.median_high), 3)}]"
     if line.seeds_ok < line.seeds_run:
         text += f" {line.seeds_ok}/{line.seeds_run} ok"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ptybench.runner.finish import Verdict, judge
 from ptybench.runner.job import sentence
 from ptybench.runner.prepare import Problem, job_of, prepare
 from ptybench.runner.provenance import code_hash
-from ptybench.runner.supervisor import Child
+from ptybench.runner.supervisor import Nursery
 from ptybench.scoring import evaluate
 from ptybench.scoring.metrics import METRICS
 from ptybench.tuning.study import Study, Trial
@@ -35,55 +34,27 @@ class UnsuitableError(UsageError):
     """The method cannot be run on the task at all: it refuses it, or lacks a package."""
 
 
-class Worker:
-    """A child process that solves one job after another; one that has failed is replaced by a new one.
+@dataclass(frozen=True)
+class Workers:
+    """Where reconstructions are run: each in a process of its own, so that none depends on what ran before it.
 
     Args:
-        threads: threads of its numerical libraries; ``None`` leaves that to the environment.
+        nursery: where processes come from.
         timeout: seconds of one reconstruction.
-        stop: when set, the child is killed and ``KeyboardInterrupt`` raised.
+        stop: when set, the process is killed and ``KeyboardInterrupt`` raised.
 
     """
 
-    def __init__(self, threads: int | None, timeout: float, stop: threading.Event) -> None:
-        self._threads, self._timeout, self._stop = threads, timeout, stop
-        self._child: Child | None = None
-
-    def warm(self) -> None:
-        """Start the child, so that it loads while the parent simulates."""
-        if self._child is None:
-            self._child = Child(self._threads)
+    nursery: Nursery
+    timeout: float
+    stop: threading.Event
 
     def solve(self, plan: Plan, problem: Problem, on_step: Callable[[TracePoint], None]) -> Verdict:
-        """Run one plan and judge what is left."""
-        self.warm()
-        assert self._child is not None
-        healthy = False
-        try:
-            ended = self._child.run(
-                job_of(plan), problem.measurement, timeout=self._timeout, on_step=on_step, stop=self._stop
-            )
-            verdict = judge(ended)
-            healthy = ended.status == "done"
-            shutil.rmtree(ended.folder, ignore_errors=True)
-            return verdict
-        finally:
-            if not healthy:
-                self.close()
-
-    def close(self) -> None:
-        """End the child."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        """Run one plan and judge what it leaves."""
+        with self.nursery.take() as child:
+            ended = child.run(job_of(plan), problem.measurement, timeout=self.timeout, on_step=on_step, stop=self.stop)
+            self.nursery.warm()
+            return judge(ended)
 
 
 class Objects:
@@ -106,7 +77,7 @@ class Objects:
 
 
 def run_trial(
-    study: Study, settings: Mapping[str, Any], number: int, objects: Objects, worker: Worker, on_step: OnStep
+    study: Study, settings: Mapping[str, Any], number: int, objects: Objects, workers: Workers, on_step: OnStep
 ) -> Trial:
     """Reconstruct every tuning object with some settings; the first that fails ends the trial.
 
@@ -115,7 +86,7 @@ def run_trial(
         settings: what is set.
         number: of the trial.
         objects: the tuning objects.
-        worker: solves.
+        workers: solve.
         on_step: told of the place of the object and of every epoch.
 
     Raises:
@@ -125,10 +96,9 @@ def run_trial(
     start = time.perf_counter()
     values: list[float] = []
     verdict = Verdict("ok", None, None)
-    worker.warm()
     for place, seed in enumerate(study.seeds):
         problem = objects.problem(seed)
-        verdict = _solved(study.plan(seed, settings), problem, worker, partial(on_step, place))
+        verdict = _solved(study.plan(seed, settings), problem, workers, partial(on_step, place))
         if number == 0 and verdict.status in ("skipped", "not_installed"):
             raise UnsuitableError(f"{study.method} cannot be tuned on {study.task.name}: {verdict.error}")
         value, verdict = _value(study, verdict, problem)
@@ -148,11 +118,11 @@ def run_trial(
     )
 
 
-def _solved(plan: Plan, problem: Problem, worker: Worker, on_step: Callable[[TracePoint], None]) -> Verdict:
+def _solved(plan: Plan, problem: Problem, workers: Workers, on_step: Callable[[TracePoint], None]) -> Verdict:
     """Solve; once more where the machine and not the method ended it."""
     try:
-        verdict = worker.solve(plan, problem, on_step)
-        return verdict if verdict.status not in ("oom", "killed") else worker.solve(plan, problem, on_step)
+        verdict = workers.solve(plan, problem, on_step)
+        return verdict if verdict.status not in ("oom", "killed") else workers.solve(plan, problem, on_step)
     except Exception as error:  # what a solver leaves may be nonsense; its trial has failed, and no other
         return Verdict("error", sentence(error), None)
 

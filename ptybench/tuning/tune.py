@@ -14,12 +14,14 @@ from ptybench import registry
 from ptybench.errors import PtybenchError
 from ptybench.presets import Preset, Sampler, preset_path, read_preset, write_preset
 from ptybench.records import Provenance, TracePoint
+from ptybench.runner.job import sentence
 from ptybench.runner.provenance import package_version, provenance, threads
 from ptybench.runner.run import interruptible
 from ptybench.runner.summary import changed
+from ptybench.runner.supervisor import Nursery
 from ptybench.tuning.journal import Journal
 from ptybench.tuning.study import Study, Trial
-from ptybench.tuning.trials import TIMEOUT_SECONDS, Objects, Worker, run_trial
+from ptybench.tuning.trials import TIMEOUT_SECONDS, Objects, Workers, run_trial
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,7 @@ class _Setting:
     results: Path
     out: Path | None
     force: bool
-    timeout: float
-    threads: int | None
-    stop: threading.Event
+    workers: Workers
     progress: Callable[[Standing], None]
 
 
@@ -121,17 +121,20 @@ def tune(
     """
     stop = threading.Event()
     share = max(1, threads() // jobs) if jobs > 1 else None
-    setting = _Setting(Path(results), out, force, timeout, share, stop, progress)
 
-    def one(study: Study) -> Tuned:
-        try:
-            tuned = _tune(study, setting)
-        except PtybenchError as error:
-            tuned = Tuned(study, refused=str(error))
-        on_result(tuned)
-        return tuned
+    with Nursery(share, many=True) as nursery, interruptible():
+        setting = _Setting(Path(results), out, force, Workers(nursery, timeout, stop), progress)
 
-    with interruptible():
+        def one(study: Study) -> Tuned:
+            try:
+                tuned = _tune(study, setting)
+            except PtybenchError as error:
+                tuned = Tuned(study, refused=str(error))
+            except Exception as error:
+                tuned = Tuned(study, refused=f"{study.title} cannot be tuned: {sentence(error)}")
+            on_result(tuned)
+            return tuned
+
         if jobs == 1:
             return [one(study) for study in studies]
         with ThreadPoolExecutor(jobs) as pool:
@@ -152,8 +155,7 @@ def _tune(study: Study, setting: _Setting) -> Tuned:
     with Journal(study, setting.results, today, setting.force) as journal:
         resumed = len(journal.trials)
         if resumed < study.trials:
-            with Worker(setting.threads, setting.timeout, setting.stop) as worker:
-                _search(study, journal, worker, setting)
+            _search(study, journal, setting)
         trials = journal.trials[: study.trials]
         preset = make_preset(study, trials, journal.provenance)
     return Tuned(study, preset, write_preset(preset, setting.out), None, trials, min(resumed, len(trials)))
@@ -171,12 +173,12 @@ def _kept(preset: Preset, out: Path | None) -> Path | None:
     )
 
 
-def _search(study: Study, journal: Journal, worker: Worker, setting: _Setting) -> None:
+def _search(study: Study, journal: Journal, setting: _Setting) -> None:
     """Try one set of options after another, until the budget is spent."""
     objects = Objects(study)
     setting.progress(_standing(study, journal.trials))
     while len(journal.trials) < study.trials:
-        if setting.stop.is_set():
+        if setting.workers.stop.is_set():
             raise KeyboardInterrupt
         number, settings = len(journal.trials), study.next_settings(journal.trials)
         trial = _known(study, settings, journal.trials)
@@ -186,7 +188,7 @@ def _search(study: Study, journal: Journal, worker: Worker, setting: _Setting) -
             def tell(place: int, step: TracePoint, trials: list[Trial] = trials, begun: float = begun) -> None:
                 setting.progress(_standing(study, trials, place, step.epoch, time.monotonic() - begun))
 
-            trial = run_trial(study, settings, number, objects, worker, tell)
+            trial = run_trial(study, settings, number, objects, setting.workers, tell)
         journal.add(trial)
         setting.progress(_standing(study, journal.trials))
 
