@@ -22,6 +22,7 @@ from ptybench.cli.options import (
 )
 from ptybench.cli.output import Output
 from ptybench.errors import UsageError
+from ptybench.runner.quiet import load_numpy_quietly
 
 if TYPE_CHECKING:
     from ptybench.tuning.tune import Tuned
@@ -80,6 +81,7 @@ def tune(
             )
         if jobs < 1:
             raise UsageError(f"--jobs must be at least 1, got {jobs}")
+        load_numpy_quietly()
         limit, numbers = parse_duration(timeout), parse_seeds(seeds)
         points = grid_points(parse_grid(grid)) if grid else None
         add_plugins(plugin)
