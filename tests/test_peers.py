@@ -309,17 +309,21 @@ def result(program: str, seed: int, value: float, run: int = 0) -> cells.Result:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "orders", "verdict"),
-    [
-        ([0.901, 0.801], 0.001, "same"),
-        ([0.92, 0.82], 0.001, "within"),
-        ([0.92, 0.82], None, "within"),
-        ([0.99, 0.95], 0.001, "differs"),
-    ],
+    ("difference", "chance", "verdict"),
+    [(0.01, 0.02, "same"), (-0.01, 0.005, "within"), (0.01, None, "within"), (-0.2, 0.005, "differs")],
 )
-def test_a_difference_is_judged_by_orders_and_seeds(theirs: list[float], orders: float | None, verdict: str) -> None:
-    differences = np.array(theirs) - [0.9, 0.8]
-    assert tables.judge(differences, float(np.std([0.9, 0.8], ddof=1)), orders) == verdict
+def test_a_difference_is_judged_by_orders_and_seeds(difference: float, chance: float | None, verdict: str) -> None:
+    assert tables.judge(difference, 0.07, chance) == verdict
+
+
+def test_two_programs_that_do_the_same_are_told_apart_once_in_a_hundred() -> None:
+    rng = np.random.default_rng(0)
+    far = 0
+    for _ in range(2000):
+        pairs = [((level + rng.standard_normal(4)).tolist(), [level + rng.standard_normal()]) for level in (0, 5, 9)]
+        difference = np.mean([theirs[0] - np.mean(own) for own, theirs in pairs])
+        far += bool(abs(difference) > tables.chance(pairs))
+    assert 8 <= far <= 35  # 20 expected
 
 
 def test_a_line_pairs_seeds_and_takes_the_mean_over_orders() -> None:
@@ -327,10 +331,10 @@ def test_a_line_pairs_seeds_and_takes_the_mean_over_orders() -> None:
     results += [result("ptychi", 0, 0.93), result("ptychi", 1, 0.81), result("ptychi", 7, 0.1)]
     (line,) = tables.compare(results, ["ptychi"], {"ptychi": "exact"})
     assert line.ours == pytest.approx(0.855)
+    assert line.theirs == pytest.approx(0.87)
     assert line.difference == pytest.approx(0.015)
-    assert line.largest == pytest.approx(0.02)
-    assert line.orders == pytest.approx(np.std([0.90, 0.92], ddof=1))
-    assert "+1.5e-02" in tables.markdown([line])
+    assert line.ours_spread == pytest.approx(np.std([0.91, 0.80], ddof=1))
+    assert "+0.0150" in tables.markdown([line])
 
 
 def plan(tmp_path: Path, **changed: Any) -> compare.Plan:
@@ -344,6 +348,7 @@ def plan(tmp_path: Path, **changed: Any) -> compare.Plan:
         "settings": {"epie.alpha": 0.5},
         "epochs": 2,
         "runs": 2,
+        "peer_runs": 1,
         "order": "own",
         "out": tmp_path,
     }
@@ -353,7 +358,7 @@ def plan(tmp_path: Path, **changed: Any) -> compare.Plan:
 def test_the_cells_of_a_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = plan(tmp_path, order="ours")
     measurements, _ = compare.problems(asked, 1)
-    planned = list(compare.cells_of(asked, 1, measurements))
+    planned = list(compare.cells_of(asked, 1, measurements, compare.able(asked)))
     named = [(c.job.method, c.program, c.positions, c.run) for c in planned]
     assert named == [
         ("epie", "ptybench", "exact", 0),
@@ -379,7 +384,7 @@ def test_the_cells_of_a_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_ours_runs_by_the_same_files_and_is_not_run_twice(tmp_path: Path) -> None:
     asked = plan(tmp_path, methods=["epie"], peers=["ptychi"], runs=1)
     measurements, truth = compare.problems(asked, 1)
-    cell = next(compare.cells_of(asked, 1, measurements))
+    cell = next(compare.cells_of(asked, 1, measurements, compare.able(asked)))
     save_measurement(cell.folder.parent / "measurement.h5", measurements["exact"])
     first = cells.run_cell(cell, truth, measurements["exact"], tmp_path)
     assert first.failure is None
@@ -395,7 +400,7 @@ def test_ours_runs_by_the_same_files_and_is_not_run_twice(tmp_path: Path) -> Non
 def test_a_driver_that_fails_is_one_sentence(tmp_path: Path) -> None:
     asked = plan(tmp_path, methods=["epie"], peers=["ptychi"])
     measurements, truth = compare.problems(asked, 1)
-    cell = next(compare.cells_of(asked, 1, measurements))
+    cell = next(compare.cells_of(asked, 1, measurements, compare.able(asked)))
     broken = replace(cell, job=replace(cell.job, options={"alpha": 7}))
     save_measurement(cell.folder.parent / "measurement.h5", measurements["exact"])
     assert "alpha" in str(cells.run_cell(broken, truth, measurements["exact"], tmp_path).failure)

@@ -50,6 +50,7 @@ class Plan:
     settings: dict[str, Any]
     epochs: int
     runs: int
+    peer_runs: int
     order: Literal["own", "ours"]
     out: Path
 
@@ -70,18 +71,23 @@ def problems(plan: Plan, seed: int) -> tuple[dict[str, Measurement], Truth]:
     return {"exact": exact, "rounded": rounded}, truth
 
 
-def cells_of(plan: Plan, seed: int, measurements: dict[str, Measurement]) -> Iterator[Cell]:
+def able(plan: Plan) -> dict[str, list[str]]:
+    """Return the peers that have each method; says why others have not."""
+    return {
+        method: [peer for peer in plan.peers if can(peer, method, options_of(plan, method))] for method in plan.methods
+    }
+
+
+def cells_of(plan: Plan, seed: int, measurements: dict[str, Measurement], able: dict[str, list[str]]) -> Iterator[Cell]:
     """Yield the cells of a seed, ours first."""
     root = plan.out / f"{plan.task}-{plan.point if plan.point is not None else 'default'}-{plan.domain}-seed{seed}"
     for method in plan.methods:
         options = options_of(plan, method)
-        able = [peer for peer in plan.peers if can(peer, method, options)]
-        for positions in dict.fromkeys(PEERS[peer].positions for peer in able):
+        for positions in dict.fromkeys(PEERS[peer].positions for peer in able[method]):
             folder = root / positions
-            programs = [OURS, *(peer for peer in able if PEERS[peer].positions == positions)]
+            programs = [OURS, *(peer for peer in able[method] if PEERS[peer].positions == positions)]
             for program in programs:
-                runs = plan.runs if program == OURS else 1
-                for run in range(runs):
+                for run in range(plan.runs if program == OURS else plan.peer_runs):
                     solver_seed = named_seed("peers", plan.task, seed, run)
                     job = Job("../measurement.h5", method, options, plan.epochs, solver_seed)
                     if plan.order == "ours" and program != OURS:
@@ -109,11 +115,12 @@ def visiting(measurement: Measurement, method: str, options: dict[str, Any], see
 def run_all(plan: Plan, environments: Path, jobs: int) -> list[Result]:
     """Run every cell that has not been run; return all results."""
     results: list[Result] = []
+    peers = able(plan)
     with ThreadPoolExecutor(jobs) as pool:
         waiting = []
         for seed in plan.seeds:
             measurements, truth = problems(plan, seed)
-            cells = list(cells_of(plan, seed, measurements))
+            cells = list(cells_of(plan, seed, measurements, peers))
             for positions in dict.fromkeys(cell.positions for cell in cells):
                 path = next(cell.folder for cell in cells if cell.positions == positions).parent / "measurement.h5"
                 save_measurement(path, measurements[positions])
@@ -158,6 +165,7 @@ def command(
     set_: Annotated[list[str] | None, Parameter("--set", negative="")] = None,
     epochs: int | None = None,
     runs: int = 3,
+    peer_runs: int = 1,
     order: Literal["own", "ours"] = "own",
     jobs: int = 1,
     out: Path = Path("peers"),
@@ -175,6 +183,7 @@ def command(
         set_: METHOD.KEY=VALUE, an option of our method, mapped to the peer's; repeatable.
         epochs: passes over all patterns; the task's own number where none is given.
         runs: visiting orders of ours on each measurement, which tell chance from difference.
+        peer_runs: visiting orders of the peers.
         order: visiting order of the peers, their own or ours.
         jobs: reconstructions at a time; times are comparable with 1 only.
         out: folder of everything; what is there is not run again.
@@ -200,6 +209,7 @@ def command(
         settings=settings,
         epochs=epochs or load_task(task).budget.epochs,
         runs=runs,
+        peer_runs=peer_runs,
         order=order,
         out=out.resolve(),
     )

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from cells import OURS, Result, title
+from scipy import stats
 
-from ptybench.readable import EMPTY, number
+from ptybench.readable import EMPTY
 
 METRICS = ("cpcc_abs", "frc_truth_area", "r_factor")
+
+
+LEVEL = 0.99
+#: Seed by seed, the values of ours and of theirs, one a visiting order.
+Pairs: TypeAlias = Sequence[tuple[Sequence[float], Sequence[float]]]
 
 
 @dataclass(frozen=True)
 class Line:
     """One peer's method beside ours, by one metric.
 
-    A seed's value of ours is the mean over visiting orders.
+    A seed's value is the mean over visiting orders.
 
     Args:
         method: name of the method.
@@ -29,8 +36,7 @@ class Line:
         theirs: mean over seeds.
         theirs_spread: standard deviation over seeds.
         difference: mean over seeds of theirs − ours.
-        largest: the largest difference of one seed, with its sign.
-        orders: standard deviation of ours over visiting orders of one measurement, pooled; ``None`` for one order.
+        chance: how large ``difference`` gets where two programs do the same in different orders, see :func:`chance`.
         verdict: see :func:`judge`.
 
     """
@@ -44,8 +50,7 @@ class Line:
     theirs: float
     theirs_spread: float
     difference: float
-    largest: float
-    orders: float | None
+    chance: float | None
     verdict: str
 
 
@@ -81,13 +86,9 @@ def _by_seed(results: list[Result], program: str, method: str, positions: str, m
     return found
 
 
-def _line(method: str, peer: str, positions: str, metric: str, pairs: list[tuple[list[float], list[float]]]) -> Line:
-    ours = np.array([np.mean(values) for values, _ in pairs])
-    theirs = np.array([np.mean(values) for _, values in pairs])
-    differences = theirs - ours
-    repeated = [np.var(values, ddof=1) for values, _ in pairs if len(values) > 1]
-    orders = float(np.sqrt(np.mean(repeated))) if repeated else None
-    spread = float(np.std(ours, ddof=1)) if len(ours) > 1 else 0.0
+def _line(method: str, peer: str, positions: str, metric: str, pairs: Pairs) -> Line:
+    ours, theirs = (np.array([np.mean(pair[side]) for pair in pairs]) for side in (0, 1))
+    difference, spread, by_chance = float(np.mean(theirs - ours)), _spread(ours), chance(pairs)
     return Line(
         method=method,
         peer=peer,
@@ -96,37 +97,54 @@ def _line(method: str, peer: str, positions: str, metric: str, pairs: list[tuple
         ours=float(ours.mean()),
         ours_spread=spread,
         theirs=float(theirs.mean()),
-        theirs_spread=float(np.std(theirs, ddof=1)) if len(theirs) > 1 else 0.0,
-        difference=float(differences.mean()),
-        largest=float(differences[np.abs(differences).argmax()]),
-        orders=orders,
-        verdict=judge(differences, spread, orders),
+        theirs_spread=_spread(theirs),
+        difference=difference,
+        chance=by_chance,
+        verdict=judge(difference, spread, by_chance),
     )
 
 
-def judge(differences: np.ndarray, spread: float, orders: float | None) -> str:
-    """Return whether differences ``(S,)`` of paired seeds are more than chance.
+def _spread(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
-    - ``same``: no seed differs by more than three standard deviations of ours over visiting orders;
-    - ``within``: the mean difference is below the standard deviation of ours over seeds;
-    - ``differs``: it is not.
+
+def chance(pairs: Pairs) -> float | None:
+    """Return how far from 0 the mean difference comes by visiting orders alone, in 99 of 100 comparisons.
+
+    The variance over orders of one measurement is pooled over both programs and all seeds; the bound is Student's
+    ``t σ √(Σ_s (1/n_s + 1/m_s)) / S`` for ``n_s`` and ``m_s`` orders of ``S`` seeds. ``None`` where nobody has two.
     """
-    if orders is not None and np.abs(differences).max() <= 3 * orders:
+    groups = [values for pair in pairs for values in pair]
+    freedom = sum(len(values) - 1 for values in groups)
+    if freedom == 0:
+        return None
+    squares = sum(float(np.sum((np.array(values) - np.mean(values)) ** 2)) for values in groups)
+    error = np.sqrt(squares / freedom * sum(1 / len(values) for values in groups)) / len(pairs)
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom) * error)
+
+
+def judge(difference: float, spread: float, by_chance: float | None) -> str:
+    """Return whether a mean difference is more than chance.
+
+    - ``same``: no more than visiting orders make (:func:`chance`);
+    - ``within``: no more than the standard deviation of ours over seeds;
+    - ``differs``: more.
+    """
+    if by_chance is not None and abs(difference) <= by_chance:
         return "same"
-    return "within" if abs(differences.mean()) <= spread else "differs"
+    return "within" if abs(difference) <= spread else "differs"
 
 
 def markdown(lines: Sequence[Line]) -> str:
     """Return the lines as a table."""
     head = (
-        "| method | peer | positions | metric | ptybench | peer | peer − ptybench | largest | orders | |",
-        "|:--|:--|:--|:--|--:|--:|--:|--:|--:|:--|",
+        "| method | peer | positions | metric | ptybench | peer | difference | by chance | |",
+        "|:--|:--|:--|:--|--:|--:|--:|--:|:--|",
     )
     rows = [
         f"| {line.method} | {title(line.peer)} | {line.positions} | {line.metric} | "
         f"{line.ours:.4f} ± {line.ours_spread:.4f} | {line.theirs:.4f} ± {line.theirs_spread:.4f} | "
-        f"{line.difference:+.1e} | {line.largest:+.1e} | "
-        f"{EMPTY if line.orders is None else number(line.orders, 2)} | {line.verdict} |"
+        f"{line.difference:+.4f} | {EMPTY if line.chance is None else f'{line.chance:.4f}'} | {line.verdict} |"
         for line in lines
     ]
     return "\n".join([*head, *rows])
