@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ptybench.engines.likelihood import poisson_change
 from ptybench.engines.sequential import SequentialSolver
-from ptybench.optics.forward import Index, Windowed, over_modes, total_intensity
+from ptybench.optics.forward import Index, over_modes, total_intensity
 from ptybench.solver import SolverOptions
 from ptybench.specs import Tunable
 
@@ -61,18 +61,20 @@ class LSQML(SequentialSolver):
         damping: Annotated[float, Field(gt=0, le=1), Tunable(0.01, 1.0, log=True)] = 0.1
         probe_start: Annotated[int, Field(ge=0)] = 0
 
-    def epoch(self) -> float:
-        """Visit every pattern once."""
-        self.weight = Windowed(self.preconditioner()[None], self.model.windows)
-        return super().epoch()
+    def lay_out(self) -> None:
+        """Views of every window, and the preconditioner of probe and positions as they are now."""
+        before = self._laid_out
+        super().lay_out()
+        if self._laid_out is not before:
+            self.weight = self.canvas(self.model.real)
+        self.precondition()
 
-    @torch.inference_mode()
-    def preconditioner(self) -> Tensor:
-        """``1 / √(d² + (δ max d)²)`` with the dose ``d = Σ_k |P_k|²`` at whole pixels, ``(H, W)``."""
-        dose = torch.zeros(self.model.canvas, dtype=self.model.real, device=self.device)
-        intensity = total_intensity(self.probe).expand(self.model.count, -1, -1)
-        self.model.overlap_add(intensity, dose, slice(None))
-        return dose.square().add_((self.options.damping * dose.max()).square()).rsqrt_()
+    def precondition(self) -> None:
+        """Set ``weight`` to ``1 / √(d² + (δ max d)²)`` with the dose ``d = Σ_k |P_k|²`` at whole pixels."""
+        dose, intensity = self.weight.array.zero_(), total_intensity(self.probe)
+        for view in self.weight.views:
+            view.add_(intensity)
+        dose.square_().add_(self.options.damping**2 * dose.max()).rsqrt_()
 
     def wave_change(self, exit_wave: Tensor, index: Index) -> tuple[Tensor, Tensor]:
         """How the exit waves should change, ``χ`` (eq. 19), and the squared amplitude error."""
