@@ -269,8 +269,9 @@ class ReflectionSolver(ProjectionSolver):
         super()._lay_out()
         self._mirrored = self.canvas(self.dtype)
 
+    @torch.inference_mode()
     def epoch(self) -> float:
-        """One iteration."""
+        """Change all exit waves, then approach the overlap constraint."""
         # ψ = P base + δ, so that P O − γ (ψ − P O) = P (O + γ (O − base)) − γ δ
         torch.add(self.object, self.object - self.base, alpha=self.reflection, out=self._mirrored.array[0])
         return super().epoch()
