@@ -57,6 +57,19 @@ def test_a_dead_nest_is_replaced_by_new_interpreters() -> None:
             assert child.alive
 
 
+@pytest.mark.timeout(60)
+def test_a_nest_that_dies_after_its_guard_was_set_is_replaced_too() -> None:
+    with Nursery(1, many=True) as nursery:
+        assert nursery._nest is not None
+        nest = nursery._nest._process.pid
+        while len(members(nest)) < 2:  # the guard, who watches the same socket
+            time.sleep(0.01)
+        os.kill(nest, signal.SIGKILL)
+        with nursery.take() as child:
+            assert child.alive
+    assert members(nest) == []
+
+
 def test_children_die_with_their_parent(tmp_path: Path) -> None:
     code = (
         "import time\nfrom ptybench.runner.supervisor import Nursery\n"

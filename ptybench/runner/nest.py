@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import socket
 import struct
@@ -91,7 +92,7 @@ class Nest:
         try:
             with self._lock:
                 socket.send_fds(self._socket, [os.fsencode(folder)], [theirs_in, theirs_out, log.fileno()])
-                answer = self._socket.recv(4)
+                answer = self._answer()
             if len(answer) < 4:
                 raise OSError("the process that prepares solvers has died")
         except OSError:
@@ -104,6 +105,15 @@ class Nest:
         pid: int
         (pid,) = struct.unpack("i", answer)
         return Hatched(pid, os.fdopen(ours_in, "wb", buffering=0), os.fdopen(ours_out, "rb", buffering=0))
+
+    def _answer(self) -> bytes:
+        """What the nest says; nothing where it has died, which its guard, who holds the socket too, would hide."""
+        ready = select.poll()
+        ready.register(self._socket, select.POLLIN)
+        while not ready.poll(200):
+            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return b""
+        return self._socket.recv(4)
 
     def close(self) -> None:
         """End the nest; its children live on."""
