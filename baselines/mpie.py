@@ -19,9 +19,9 @@ class MPIE(RPIE):
 
     Steps of rPIE, ``O ← O + γ_O P* Δψ / ((1−α)|P|² + α max|P|²)`` and likewise the probe; after every ``T`` of them
     ``v ← η v + (O − O_T)``, ``O ← O + φ v`` and ``O_T ← O``, the same for the probe, where ``O_T`` is the object as it
-    was after the last such step. Feedback ``φ = 0`` and ``γ = 1`` are rPIE. The paper has one number for ``η`` and
-    ``φ``; two, and their values here, are those of PtyLab (Loetgering et al. 2023, 10.1364/OE.485370), where they act
-    with a probability at each pattern.
+    was after the last such step. Feedback ``φ = 0`` and ``γ = 1`` are rPIE. In the paper ``φ = η``; two numbers, and
+    all values here, are those of PtyLab (Loetgering et al. 2023, 10.1364/OE.485370), which draws by chance after which
+    patterns the velocity is added, one in 20.
     """
 
     name = "mpie"
