@@ -24,9 +24,9 @@ FOLDER = Path(__file__).parents[1] / "benchmarks" / "peers"
 sys.path.insert(0, str(FOLDER))  # as for the drivers, which run where ptybench is not installed
 
 import cells
-import compare
 import conventions
 import options
+import plan as planning
 import reference
 import tables
 from environments import FOLDER as ENVIRONMENTS
@@ -337,10 +337,10 @@ def test_a_line_pairs_seeds_and_takes_the_mean_over_orders() -> None:
     assert "+0.0150" in tables.markdown([line])
 
 
-def plan(tmp_path: Path, **changed: Any) -> compare.Plan:
+def plan(tmp_path: Path, **changed: Any) -> planning.Plan:
     given: dict[str, Any] = {
         "task": "low_overlap",
-        "point": -0.5,
+        "overrides": {"scan.overlap": -0.5},
         "domain": "dev",
         "seeds": [1],
         "methods": ["epie", "dm"],
@@ -352,13 +352,13 @@ def plan(tmp_path: Path, **changed: Any) -> compare.Plan:
         "order": "own",
         "out": tmp_path,
     }
-    return compare.Plan(**(given | changed))
+    return planning.Plan(**(given | changed))
 
 
 def test_the_cells_of_a_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = plan(tmp_path, order="ours")
-    measurements, _ = compare.problems(asked, 1)
-    planned = list(compare.cells_of(asked, 1, measurements, compare.able(asked)))
+    measurements, _ = planning.problems(asked, 1)
+    planned = list(planning.cells_of(asked, 1, measurements, planning.able(asked)))
     named = [(c.job.method, c.program, c.positions, c.run) for c in planned]
     assert named == [
         ("epie", "ptybench", "exact", 0),
@@ -383,8 +383,8 @@ def test_the_cells_of_a_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_ours_runs_by_the_same_files_and_is_not_run_twice(tmp_path: Path) -> None:
     asked = plan(tmp_path, methods=["epie"], peers=["ptychi"], runs=1)
-    measurements, truth = compare.problems(asked, 1)
-    cell = next(compare.cells_of(asked, 1, measurements, compare.able(asked)))
+    measurements, truth = planning.problems(asked, 1)
+    cell = next(planning.cells_of(asked, 1, measurements, planning.able(asked)))
     save_measurement(cell.folder.parent / "measurement.h5", measurements["exact"])
     first = cells.run_cell(cell, truth, measurements["exact"], tmp_path)
     assert first.failure is None
@@ -399,8 +399,8 @@ def test_ours_runs_by_the_same_files_and_is_not_run_twice(tmp_path: Path) -> Non
 
 def test_a_driver_that_fails_is_one_sentence(tmp_path: Path) -> None:
     asked = plan(tmp_path, methods=["epie"], peers=["ptychi"])
-    measurements, truth = compare.problems(asked, 1)
-    cell = next(compare.cells_of(asked, 1, measurements, compare.able(asked)))
+    measurements, truth = planning.problems(asked, 1)
+    cell = next(planning.cells_of(asked, 1, measurements, planning.able(asked)))
     broken = replace(cell, job=replace(cell.job, options={"alpha": 7}))
     save_measurement(cell.folder.parent / "measurement.h5", measurements["exact"])
     assert "alpha" in str(cells.run_cell(broken, truth, measurements["exact"], tmp_path).failure)
@@ -423,6 +423,7 @@ def test_a_reconstruction_of_a_driver_can_be_scored(tmp_path: Path) -> None:
     [
         (["--peers", "ptypy"], "unknown peer 'ptypy'"),
         (["--set", "alpha=1"], "METHOD.KEY"),
+        (["--set", "task.photon=1"], "photons"),
         (["--seeds", "x"], "numbers and ranges"),
         (["--task", "low_overlapp"], "low_overlap"),
         (["--sedes", "0"], "sedes"),

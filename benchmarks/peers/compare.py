@@ -10,117 +10,34 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
-from cells import OURS, Cell, Result, run_cell, title
+from cells import Result, run_cell, title
 from cyclopts import App, CycloptsError, Parameter
 from environments import FOLDER, PEERS, install
-from exchange import Job, Unsupported
-from options import MATCHED, ptychi_options, ptylab_options
+from plan import Plan, able, cells_of, options_of, overrides_of, problems
 from tables import compare, markdown
 
 from ptybench.cli.options import parse_seeds, parse_settings, split_names
 from ptybench.errors import InvalidOption, PtybenchError, UnknownName
 from ptybench.io.hdf5 import save_measurement
 from ptybench.readable import duration
-from ptybench.registry import load_task, resolve_method
-from ptybench.seeds import named_seed
-from ptybench.simulation import simulate
-from ptybench.types import Measurement, Truth
+from ptybench.registry import load_task
 
 SCHEMA = "ptybench.peers/1"
-CAN: dict[str, Any] = {"ptychi": ptychi_options, "ptylab": ptylab_options}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is compared on what; the options of the command, read."""
-
-    task: str
-    point: float | None
-    domain: Literal["train", "dev", "release"]
-    seeds: list[int]
-    methods: list[str]
-    peers: list[str]
-    settings: dict[str, Any]
-    epochs: int
-    runs: int
-    peer_runs: int
-    order: Literal["own", "ours"]
-    out: Path
-
-
-def options_of(plan: Plan, method: str) -> dict[str, Any]:
-    """Return every option of a method: what ``--set METHOD.KEY=VALUE`` says, what all can do, our defaults."""
-    given = {key.partition(".")[2]: value for key, value in plan.settings.items() if key.startswith(f"{method}.")}
-    return resolve_method(method, MATCHED.get(method, {}) | given).options
-
-
-def problems(plan: Plan, seed: int) -> tuple[dict[str, Measurement], Truth]:
-    """Return the measurement of a seed with exact and with rounded positions, and its truth."""
-    task = load_task(plan.task)
-    overrides = {} if plan.point is None or task.ladder is None else {task.ladder.field: plan.point}
-    exact, truth = simulate(plan.task, seed, domain=plan.domain, **overrides)
-    whole = np.round(exact.positions_px)
-    rounded = replace(exact, positions_px=whole, initial=replace(exact.initial, positions_px=whole))
-    return {"exact": exact, "rounded": rounded}, truth
-
-
-def able(plan: Plan) -> dict[str, list[str]]:
-    """Return the peers that have each method; says why others have not."""
-    return {
-        method: [peer for peer in plan.peers if can(peer, method, options_of(plan, method))] for method in plan.methods
-    }
-
-
-def cells_of(plan: Plan, seed: int, measurements: dict[str, Measurement], able: dict[str, list[str]]) -> Iterator[Cell]:
-    """Yield the cells of a seed, ours first."""
-    root = plan.out / f"{plan.task}-{plan.point if plan.point is not None else 'default'}-{plan.domain}-seed{seed}"
-    for method in plan.methods:
-        options = options_of(plan, method)
-        for positions in dict.fromkeys(PEERS[peer].positions for peer in able[method]):
-            folder = root / positions
-            programs = [OURS, *(peer for peer in able[method] if PEERS[peer].positions == positions)]
-            for program in programs:
-                for run in range(plan.runs if program == OURS else plan.peer_runs):
-                    solver_seed = named_seed("peers", plan.task, seed, run)
-                    job = Job("../measurement.h5", method, options, plan.epochs, solver_seed)
-                    if plan.order == "ours" and program != OURS:
-                        job = replace(job, order=visiting(measurements[positions], method, options, solver_seed, plan))
-                    name = f"{method}-{program}-{run}" + ("-ours" if plan.order == "ours" and program != OURS else "")
-                    yield Cell(program, positions, seed, run, job, folder / name)
-
-
-def can(peer: str, method: str, options: dict[str, Any]) -> bool:
-    """Whether a peer has a method; says why where it has not."""
-    try:
-        CAN[peer](method, options)
-    except Unsupported as reason:
-        print(f"left out: {reason}", file=sys.stderr)
-        return False
-    return True
-
-
-def visiting(measurement: Measurement, method: str, options: dict[str, Any], seed: int, plan: Plan) -> list[list[int]]:
-    """Return the orders ``(epochs, K)`` in which our method visits the patterns."""
-    solver = resolve_method(method, options).create(measurement, "cpu", seed, None)
-    return [solver.order() for _ in range(plan.epochs)]
-
-
-def run_all(plan: Plan, environments: Path, jobs: int) -> list[Result]:
+def run_all(plan: Plan, capable: dict[str, list[str]], environments: Path, jobs: int) -> list[Result]:
     """Run every cell that has not been run; return all results."""
     results: list[Result] = []
-    peers = able(plan)
     with ThreadPoolExecutor(jobs) as pool:
         waiting = []
         for seed in plan.seeds:
             measurements, truth = problems(plan, seed)
-            cells = list(cells_of(plan, seed, measurements, peers))
+            cells = list(cells_of(plan, seed, measurements, capable))
             for positions in dict.fromkeys(cell.positions for cell in cells):
                 path = next(cell.folder for cell in cells if cell.positions == positions).parent / "measurement.h5"
                 save_measurement(path, measurements[positions])
@@ -180,7 +97,7 @@ def command(
         seeds: seeds of the task, as 0-2,7.
         methods: names of methods, comma separated.
         peers: ptychi, ptylab.
-        set_: METHOD.KEY=VALUE, an option of our method, mapped to the peer's; repeatable.
+        set_: METHOD.KEY=VALUE, an option of our method that is mapped to the peer's, or task.KEY=VALUE; repeatable.
         epochs: passes over all patterns; the task's own number where none is given.
         runs: visiting orders of ours on each measurement, which tell chance from difference.
         peer_runs: visiting orders of the peers.
@@ -197,25 +114,28 @@ def command(
     settings = parse_settings(set_)
     chosen = split_names(methods) or ["epie", "rpie"]
     for key in settings:
-        if key.partition(".")[0] not in chosen:
-            raise InvalidOption(f"--set {key}: expected METHOD.KEY with a method of --methods")
+        if key.partition(".")[0] not in ("task", *chosen):
+            raise InvalidOption(f"--set {key}: expected task.KEY, or METHOD.KEY with a method of --methods")
+    overrides = overrides_of(task, point, settings)
+    budget = load_task(task, overrides=overrides).budget.epochs
     plan = Plan(
         task=task,
-        point=point,
+        overrides=overrides,
         domain=domain,
         seeds=parse_seeds(seeds),
         methods=chosen,
         peers=names,
         settings=settings,
-        epochs=epochs or load_task(task).budget.epochs,
+        epochs=epochs or budget,
         runs=runs,
         peer_runs=peer_runs,
         order=order,
         out=out.resolve(),
     )
-    for name in names:
+    capable = able(plan)
+    for name in dict.fromkeys(peer for peers in capable.values() for peer in peers):
         install(name, environments)
-    results = run_all(plan, environments, jobs)
+    results = run_all(plan, capable, environments, jobs)
     print(write(plan, results))
     return 1 if any(result.failure for result in results) else 0
 
