@@ -128,10 +128,12 @@ def supported() -> bool:
     return sys.platform == "linux"
 
 
-def _hatch(parent: int, channel: socket.socket, folder: bytes, streams: list[int]) -> None:
+def _hatch(parent: int, between: int, channel: socket.socket, folder: bytes, streams: list[int]) -> None:
     """Be the child: own session, own streams, and the parent's child."""
     os.setsid()
-    while os.getppid() != parent:  # until the one between has ended
+    while (now := os.getppid()) != parent:  # until the one between has ended
+        if now != between:  # the parent has died meanwhile, and somebody else has adopted this process
+            os._exit(1)
         time.sleep(0.0005)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -162,11 +164,12 @@ def main() -> None:
         between, told = os.pipe()
         first = os.fork()
         if first == 0:
+            middle = os.getpid()
             child = os.fork()
             if child == 0:
                 os.close(between)
                 os.close(told)
-                _hatch(parent, channel, folder, streams)
+                _hatch(parent, middle, channel, folder, streams)
                 os._exit(0)
             os.write(told, struct.pack("i", child))
             os._exit(0)
