@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ptybench.engines.likelihood import Gaussian, Likelihood, Poisson, real_product
+from ptybench.memory import require
 from ptybench.optics.forward import Windowed, over_modes, squared_modulus, total_intensity
 from ptybench.solver import Solver, SolverOptions
 from ptybench.specs import Tunable
@@ -92,6 +93,8 @@ class ML(Solver):
         pixels, modes = self.model.amplitudes.numel(), len(self.probe)
         self.chunks = self.model.chunks(modes)
         self.keeps = 8 * modes * pixels * self.dtype.itemsize <= KEPT_BYTES
+        if self.options.likelihood == "poisson" and self.device.type == "cpu":  # its search looks at them repeatedly
+            require(5 * pixels * self.model.real.itemsize, "ml:poisson, which keeps polynomials of all pixels,")
         self.smoothing: float = self.options.smoothness * pixels * self.model.power / (8 * self.object.numel() ** 2)
         self.stale = True
         self.last: tuple[list[Tensor], list[Tensor], float] | None = None
@@ -127,8 +130,6 @@ class ML(Solver):
 
     def preconditioners(self) -> list[Tensor]:
         """What the gradients of object and probe are multiplied with."""
-        if self.options.preconditioner == "none":
-            return [torch.ones((), dtype=self.model.real, device=self.device)] * 2
         object_light = torch.zeros(self.model.canvas, dtype=self.model.real, device=self.device)
         probe_light = torch.zeros(self.model.shape, dtype=self.model.real, device=self.device)
         intensity, transmission = total_intensity(self.probe)[0], squared_modulus(self.object)
@@ -136,6 +137,8 @@ class ML(Solver):
             object_light[window] += intensity
             probe_light += transmission[window]
         lights = object_light, probe_light
+        if self.options.preconditioner == "none":
+            return [1 / lights[0].max()] * 2  # one number for both turns nothing, and keeps powers of t in float32
         if self.options.preconditioner == "scale":
             return [1 / light.max() for light in lights]
         return [1 / (light + self.options.damping * light.max()) for light in lights]

@@ -212,6 +212,16 @@ def test_the_error_is_that_of_the_start_when_all_patterns_are_one_batch() -> Non
         assert make(problem.measurement, batch=99, likelihood=likelihood).epoch() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("options", [{"batch": 1}, {"batch": 8}, {"batch": 8, "likelihood": "poisson"}])
+def test_cuda_agrees_with_the_cpu(options: dict[str, Any]) -> None:
+    problem = make_problem(modes=2, bad_pixels=True)
+    solvers = [Double(problem.measurement, Double.Options(**options), device, 1) for device in ("cpu", "cuda")]
+    objects = [solve(solver, Limit(3)).estimate.object for solver in solvers]
+    assert np.abs(objects[0] - objects[1]).max() < 1e-6
+
+
 def test_the_variant_fixes_the_likelihood() -> None:
     assert resolve_method("lsqml:poisson").options["likelihood"] == "poisson"
     assert resolve_method("lsqml").options["likelihood"] == "gaussian"

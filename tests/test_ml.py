@@ -13,7 +13,8 @@ from problems import Problem, correlation, make_problem
 from ptybench.baselines.ml import ML, inner, laplacian
 from scipy.optimize import minimize_scalar
 
-from ptybench.engines.likelihood import FLOOR, along, lowest_point
+from ptybench.engines.likelihood import FLOOR, Gaussian, Likelihood, Poisson, along, lowest_point
+from ptybench.errors import NotEnoughMemory
 from ptybench.registry import resolve_method
 from ptybench.solver import Limit, Outcome, solve
 from ptybench.types import Measurement
@@ -158,6 +159,15 @@ def test_the_lowest_point_of_a_polynomial() -> None:
         assert lowest_point(double_well / unit ** np.arange(5)) == pytest.approx(expected * unit, rel=1e-3)
 
 
+@pytest.mark.parametrize("likelihood", [Gaussian(), Poisson()])
+def test_no_step_is_taken_where_nothing_changes_or_counts_overflow(likelihood: Likelihood) -> None:
+    measured = torch.tensor([0.0, 2.0, 5.0])
+    line = torch.stack([measured, 0 * measured, 0 * measured])
+    no_prior = torch.zeros(3, dtype=torch.float64)
+    assert likelihood.best_step([(line.clone(), measured)], no_prior) == 0
+    assert likelihood.best_step([(line + torch.inf, measured)], no_prior) == 0
+
+
 def test_the_laplacian_is_the_gradient_of_the_roughness() -> None:
     field = torch.randn((7, 9), dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     rough = sum(field.diff(dim=axis).abs().square().sum() for axis in (0, 1))
@@ -266,6 +276,24 @@ def test_the_prior_smooths() -> None:
         better.append(centre(found, problem))
     assert rough[0] > rough[1] > rough[2]
     assert better[1] > better[0]
+
+
+def test_polynomials_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    measurement = make_problem().measurement
+    monkeypatch.setattr("ptybench.memory.available_bytes", lambda: 1000)
+    with pytest.raises(NotEnoughMemory, match="ml:poisson, which keeps polynomials of all pixels, needs about"):
+        make(measurement, likelihood="poisson")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("smoothness", [0.0, 0.05])
+def test_cuda_agrees_with_the_cpu(likelihood: str, smoothness: float) -> None:
+    problem = make_problem(modes=2, bad_pixels=True)
+    options = Double.Options(likelihood=likelihood, smoothness=smoothness)
+    found = [solve(Double(problem.measurement, options, device, 1), Limit(5)).estimate for device in ("cpu", "cuda")]
+    assert np.abs(found[0].object - found[1].object).max() < 1e-6
 
 
 def test_the_variant_fixes_the_likelihood() -> None:

@@ -88,6 +88,8 @@ class Poisson(Likelihood):
         """Newton's method on ``dL/dt`` with a curvature that is kept positive; a step back where ``L`` has risen."""
         kept = list(lines)
         start, slope, bend = Poisson._along(kept, prior, 0.0)
+        if not slope < 0:
+            return 0.0
         step = best = -slope / bend
         lowest = np.inf
         for _ in range(LINE_TRIALS):
@@ -106,7 +108,7 @@ class Poisson(Likelihood):
     @staticmethod
     def _along(lines: list[tuple[Tensor, Tensor]], prior: Tensor, step: float) -> tuple[float, float, float]:
         """``L``, ``dL/dt`` and ``d²L/dt²`` at ``t``, the last not below a tenth of its expectation."""
-        sums = torch.zeros(4, dtype=torch.float64, device=prior.device)
+        sums = torch.zeros(4, dtype=torch.float64, device=lines[0][0].device)
         for line, measured in lines:
             expected, rate, bend = along(line, step)
             raised, counted = expected.clamp_min_(0).add_(FLOOR), measured.flatten() + FLOOR
@@ -121,7 +123,7 @@ class Poisson(Likelihood):
         return (
             loss + constant + step * (linear + step * quadratic),
             slope + linear + 2 * step * quadratic,
-            max(curvature, 0.1 * information) + 2 * quadratic,
+            max(curvature, 0.1 * information, 1e-300) + 2 * quadratic,
         )
 
 
@@ -135,7 +137,7 @@ def along(line: Tensor, step: float) -> Tensor:
 
 def lowest_point(polynomial: NDArray[np.float64]) -> float:
     """The ``t > 0`` where a polynomial (lowest power first) that falls at 0 is lowest; 0 where it does not fall."""
-    if not polynomial[1] < 0:
+    if not polynomial[1] < 0 or not np.isfinite(polynomial).all():
         return 0.0
     # in units of the quadratic's minimum the powers are of one size
     unit = -polynomial[1] / (2 * abs(polynomial[2]) + 1e-300)
