@@ -175,7 +175,10 @@ WRONG = {
     "unknown task": (["run", "--task", "low_dosis", "--method", "epie"], "'low_dose'"),
     "unknown method": (["run", "--task", "low_dose", "--method", "epi"], "'epie'"),
     "unknown key": (["run", "--task", "low_dose", "--method", "epie", "--set", "alhpa=1"], "'alpha'"),
-    "option of a method": (["run", "--task", "low_dose", "--method", "epie", "--set", "method.alhpa=1"], "'alpha'"),
+    "option of a method": (
+        ["run", "--task", "low_dose", "--method", "epie", "--set", "method.alhpa=1"],
+        "'method.alpha'",
+    ),
     "out of range": (["run", "--task", "low_dose", "--method", "epie", "--set", "alpha=7"], "less than or equal to 2"),
     "field out of range": (["run", "--task", "low_dose", "--method", "epie", "--set", "photons=-1"], "greater than 0"),
     "wrong type": (["run", "--task", "low_dose", "--method", "epie", "--epochs", "many"], "--epochs"),

@@ -544,6 +544,12 @@ def test_wrong_use(verb: str, words: list[str], sentence: str, capfd: pytest.Cap
     assert shown.out == ""
 
 
+def test_points_may_be_negative(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = "plan --tasks low_overlap --methods epie --points -0.5,default --results"
+    assert main([*shlex.split(words), str(tmp_path)]) == 0
+    assert [line.split()[1] for line in capfd.readouterr().out.splitlines()[:2]] == ["-0.5", "0.375"]
+
+
 def test_a_plan_can_be_read_by_a_queue(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = "plan --tasks low_dose --methods epie,rpie --points 1e3,1e4 --seeds 0-1 --json --results"
     assert main([*shlex.split(words), str(tmp_path)]) == 0

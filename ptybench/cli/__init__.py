@@ -42,11 +42,11 @@ EXAMPLES: dict[Command, str] = {
     score: "ptybench score reconstruction.h5 --task low_dose --seed 0",
     tune: "ptybench tune --task low_dose --method epie --trials 20\n"
     "ptybench tune --task all --method all --jobs 2\n"
-    "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10 --seeds 1000-1003",
+    "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10",
     leaderboard: "ptybench leaderboard --task low_overlap --format md\n"
     "ptybench leaderboard --task low_overlap --domain release --ruleset tuned",
     table: "ptybench table --domain release\n"
-    "ptybench table --task low_overlap,low_dose --domain release --figures figures --format csv",
+    "ptybench table --task low_overlap,low_dose --figures figures --format csv",
     generate: "ptybench generate dead_leaves --variant textured --n 500 --out leaves.h5",
     doctor: "ptybench doctor",
     check: "ptybench check my_method.py:MyMethod",

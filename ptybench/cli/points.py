@@ -17,6 +17,7 @@ Points = Annotated[
     Parameter(
         "--points",
         negative="",
+        allow_leading_hyphen=True,  # --points -0.5,0.75
         help="Values of the ladder of every task, or TASK=VALUES for one: numbers, 'default' and 'all', in a comma "
         "list; repeatable. Each task's own value unless said otherwise.",
     ),
