@@ -115,5 +115,5 @@ class StudyLine:
                 whole.append(standing.seconds * standing.study.trials)
         if not whole:
             return None
-        waiting = len(self._studies) - len(self._done) - len(self._standings)
+        waiting = len(self._studies) - len(self._done) - len(running)
         return max((sum(running) + waiting * sum(whole) / len(whole)) / self._jobs, max(running, default=0.0))

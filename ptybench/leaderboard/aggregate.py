@@ -214,7 +214,8 @@ def aggregate(
     if rules is not None:
         chosen = _keep(chosen, [rules.allows(r) for r in chosen], f"other options than the {ruleset} ones", left_out)
         if not any(r.method not in CONTROLS for r in chosen):
-            raise InvalidOption(_nothing(name, tier, domain, point, [], left_out))
+            remedy = f", run `ptybench sweep --tasks {name} --methods all --ruleset {ruleset}`"
+            raise InvalidOption(_nothing(name, tier, domain, point, [], left_out) + remedy)
     return _board(chosen, metric, left_out, defaults, standard.budget.epochs if standard else None, rules)
 
 
