@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ptybench.runner import devices
+from ptybench.runner.devices import CudaDevice
 from ptybench.runner.leases import CLAIMS, VARIABLE, Claim, Lease, Lock, Machine, kept_to, lease_folder, share_of
 
 CORES = (3, 5, 6)
@@ -224,3 +226,34 @@ def test_a_thread_and_its_processes_keep_to_their_cores() -> None:
 def test_each_job_is_given_its_share(monkeypatch: pytest.MonkeyPatch, asked: str, jobs: int, share: int) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert share_of(Machine(None, CORES), jobs) == share
+
+
+GPUS = (CudaDevice("H200", "aa"), CudaDevice("T4", "bb"), CudaDevice("H200", "cc"))
+
+
+def test_any_free_device_of_the_same_model_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cuda_devices", lambda: GPUS)
+    assert devices.resolve("auto") == devices.resolve("cuda") == ("cuda", "cuda:H200")
+    assert devices.resolve("cuda:1") == ("cuda:1", "cuda:T4")
+    assert devices.choices("cpu") == {}
+    assert devices.choices("cuda:1") == {"cuda:1": "cuda-bb"}
+    names = devices.choices("cuda")
+    assert names == {"cuda:0": "cuda-aa", "cuda:2": "cuda-cc"}
+    machine, stop = Machine(tmp_path, CORES), threading.Event()
+    with machine.lease_device(list(names.values()), nobody, stop) as first:
+        with machine.lease_device(list(names.values()), nobody, stop) as second:
+            assert [list(names)[one.device] for one in (first, second)] == ["cuda:0", "cuda:2"]
+            with machine.lease_device(["cuda-bb"], nobody, stop):
+                pass
+            threading.Timer(0.2, stop.set).start()
+            with pytest.raises(KeyboardInterrupt):
+                machine.lease_device(["cuda-aa"], quietly, stop)
+
+
+@pytest.mark.cuda
+def test_the_driver_tells_devices_apart() -> None:
+    found = devices.cuda_devices()
+    if not found:
+        pytest.skip("no CUDA device here")
+    assert len({device.uuid for device in found}) == len(found)
+    assert all(len(device.uuid) == 32 for device in found)
