@@ -240,14 +240,14 @@ def test_any_free_device_of_the_same_model_serves(tmp_path: Path, monkeypatch: p
     names = devices.choices("cuda")
     assert names == {"cuda:0": "cuda-aa", "cuda:2": "cuda-cc"}
     machine, stop = Machine(tmp_path, CORES), threading.Event()
-    with machine.lease_device(list(names.values()), nobody, stop) as first:
-        with machine.lease_device(list(names.values()), nobody, stop) as second:
-            assert [list(names)[one.device] for one in (first, second)] == ["cuda:0", "cuda:2"]
-            with machine.lease_device(["cuda-bb"], nobody, stop):
-                pass
-            threading.Timer(0.2, stop.set).start()
-            with pytest.raises(KeyboardInterrupt):
-                machine.lease_device(["cuda-aa"], quietly, stop)
+    either = list(names.values())
+    with machine.lease_device(either, nobody, stop) as first, machine.lease_device(either, nobody, stop) as second:
+        assert [list(names)[one.device] for one in (first, second)] == ["cuda:0", "cuda:2"]
+        with machine.lease_device(["cuda-bb"], nobody, stop):
+            pass
+        threading.Timer(0.2, stop.set).start()
+        with pytest.raises(KeyboardInterrupt):
+            machine.lease_device(["cuda-aa"], quietly, stop)
 
 
 @pytest.mark.cuda

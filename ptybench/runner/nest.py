@@ -74,7 +74,7 @@ class Nest:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ptybench.runner.nest", str(os.getpid())],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=environment,
                 start_new_session=True,
