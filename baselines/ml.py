@@ -44,26 +44,32 @@ class Look:
 
 
 class ML(Solver):
-    """Maximum likelihood by nonlinear conjugate gradients (Thibault & Guizar-Sicairos 2012).
+    """Maximum likelihood by conjugate gradients (Thibault & Guizar-Sicairos 2012, 10.1088/1367-2630/14/6/063004).
 
-    10.1088/1367-2630/14/6/063004. Object and probe together go along conjugate directions of Polak & Ribière, one an
-    epoch, down minus the logarithm of the likelihood of all patterns,
+    Object and probe together go along conjugate directions (Polak & Ribière), one an epoch, down minus the logarithm of
+    the likelihood of all patterns,
 
         ``Σ (D - I)² / 2(I + 1)`` (Gaussian) or ``Σ D - I log D`` (Poisson), with ``D = Σ_m |Ψ_m|²``.
 
-    The line search is exact and needs no transforms beyond the direction's: with ``ΔO`` and ``ΔP`` the waves are
-    ``Ψ + t F[P ΔO + ΔP O] + t² F[ΔP ΔO]``, so ``D`` is a polynomial of degree 4 at each pixel. The Gaussian likelihood
-    is then one of degree 8, whose lowest point is taken; the Poisson likelihood is searched by Newton's method on those
-    polynomials. So the likelihood never falls from one epoch to the next.
+    The line search is exact and needs no transforms beyond the direction's: as the waves become
+    ``Ψ + t F[P ΔO + ΔP O] + t² F[ΔP ΔO]``, ``D`` is a polynomial of degree 4 in ``t`` at each pixel. The Gaussian
+    likelihood is one of degree 8, whose lowest point is taken, not that of its quadratic approximation, after which it
+    may be less likely; the Poisson likelihood is searched by Newton's method on the pixels' polynomials. So no epoch
+    makes object and probe less likely.
 
-    With ``smoothness`` a Gaussian prior ``μ c Σ |∇O|²`` is added, ``c`` as in the authors' package ptypy: so that
-    it is as large as the likelihood term where ``μ = 1`` and neighbours differ as by the noise.
+    Along the object the likelihood bends as ``Σ_k |P_k|²``, along the probe as ``Σ_k |O_k|²``, which differ by the
+    photons. Gradients are divided by these pixel by pixel (``preconditioner = dose``, the directions of LSQ-ML,
+    10.1364/OE.26.003108), by their largest values (``scale``), or not at all (``none``). On ``low_overlap``
+    (``dev``, one seed) 50 epochs with ``dose`` are likelier than 100 with ``none``. Preconditioners, and
+    against rounding all waves, are made anew every 20 epochs.
 
-    Direct and unscaled gradients (``preconditioner = none``) leave the steps of object and probe to the units: in
-    square-root photons the likelihood bends along the object as ``Σ_k |P_k|²``, along the probe as ``Σ_k |O_k|²``.
-    ``scale`` divides each by the largest of these, ``dose`` pixel by pixel, damped where there is little light (as the
-    directions of LSQ-ML, 10.1364/OE.26.003108). Preconditioners and, against rounding, all waves are renewed every 20
-    epochs.
+    With ``smoothness = μ`` the prior ``μ c Σ |∇O|²`` is added, ``c = K h w ΣI / 8 (H W)²`` as in the authors' package
+    ptypy: at ``μ = 1`` as large as the likelihood's term where neighbours differ by the noise of their photons.
+
+    The Gaussian likelihood takes the variance of a count from the count itself and so believes low counts too much:
+    on ``low_dose`` (``dev``, two seeds) the correlation with the truth is 0.30 after 200 epochs, with Poisson 0.36.
+    Both fit errors of the model as well as they can: on ``position_jitter`` it falls from 0.28 after 20 epochs to 0.19
+    after 300, with Poisson from 0.29 after 50 to 0.23.
     """
 
     name = "ml"
