@@ -20,8 +20,8 @@ class DM(ReflectionSolver):
     (Fannjiang & Zhang 2019, arXiv:1909.08600). ``fourier_relax`` stops them; its default is that of ptypy (Enders &
     Thibault 2016, 10.1098/rspa.2016.0640), the strict constraint of 2009 is 0. Measured after 200 epochs (``dev``,
     seed 1000, ``frc_truth_area``): on ``low_overlap`` 0.26, and 0.09 with 0, which at overlap 0.75 has 0.52 at epoch 30
-    and 0.28 at the end; on ``low_dose`` 0.07, as 1e4 photons need more of it, 0.35 with 0.2. ``average`` over 10 or 50 epochs takes
-    ``noisy_poisson`` (seed 1001) from 0.36 to 0.39 or 0.40.
+    and 0.28 at the end; on ``low_dose`` 0.07, as 1e4 photons need more of it, 0.35 with 0.2. ``average`` over
+    10 or 50 epochs takes ``noisy_poisson`` (seed 1001) from 0.36 to 0.39 or 0.40.
     """
 
     name = "dm"
