@@ -111,8 +111,12 @@ def test_what_a_killed_process_held_is_free_at_once(tmp_path: Path) -> None:
     with machine.lease_cores(1, nobody, stop) as left:
         assert set(left.cores).isdisjoint(cores)
     assert Claim.take(tmp_path / "runs", "key") is None
-    threading.Timer(2.0, process.kill).start()
-    with machine.lease_cores(3, told.append, stop) as all_three:
+
+    def tell(whom: str) -> None:
+        told.append(whom)
+        process.kill()
+
+    with machine.lease_cores(3, tell, stop) as all_three:
         assert process.wait() == -signal.SIGKILL
         assert set(all_three.cores) == set(CORES)
     assert told == [f"process {process.pid}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -231,7 +232,12 @@ def test_page_with_a_truth(tmp_path: Path, problem: tuple[Measurement, Truth]) -
     path = tmp_path / "report.png"
     write_report(path, record(), evaluate(estimate, truth, measurement), estimate, truth, measurement)
     check_page(path)
-    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_the_report_needs_no_pyplot() -> None:
+    """Its import takes half a second, and its state is the caller's."""
+    code = "import sys, ptybench.runner.report; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("case", ["nan", "infinite", "flat", "modes", "no_scores", "short"])
