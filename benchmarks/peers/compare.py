@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -140,12 +141,12 @@ def command(
     return 1 if any(result.failure for result in results) else 0
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run the command; every error is one sentence."""
     app = App(name="compare.py", help_format="plaintext", result_action="return_value")
     app.default(command)
     try:
-        return int(app(exit_on_error=False, print_error=False) or 0)
+        return int(app(words, exit_on_error=False, print_error=False) or 0)
     except (CycloptsError, PtybenchError) as error:
         print(f"compare.py: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code if isinstance(error, PtybenchError) else 2
