@@ -84,6 +84,8 @@ def reconstruct(cell: Cell, environments: Path) -> str | None:
     log = cell.folder / "log.txt"
     with log.open("w", encoding="utf-8") as stream:
         code = drive(cell.program, cell.folder, environments, stream)
+    if code < 0:
+        return f"killed by signal {-code}"
     return None if code == 0 else _last_line(log) or f"exit code {code}"
 
 
