@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.refinement import PositionRefinement, RefinementOptions, views
+from ptybench.engines.refinement import PositionOptions, PositionRefinement, views
 from ptybench.optics.forward import squared_modulus, total_intensity
 from ptybench.specs import Tunable
 
@@ -30,7 +30,7 @@ class Gradient(PositionRefinement):
     refines: ClassVar = {"positions"}
     bases = ("epie", "rpie", "lsqml")
 
-    class Options(RefinementOptions):
+    class Options(PositionOptions):
         """Steps along the gradient.
 
         Args:

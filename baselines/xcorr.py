@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.refinement import PositionRefinement, RefinementOptions, views
+from ptybench.engines.refinement import PositionOptions, PositionRefinement, views
 from ptybench.optics.forward import total_intensity
 from ptybench.specs import Tunable
 from ptybench.types import FloatArray
@@ -40,7 +40,7 @@ class CrossCorrelation(PositionRefinement):
     refines: ClassVar = {"positions"}
     bases = ("epie", "rpie")
 
-    class Options(RefinementOptions):
+    class Options(PositionOptions):
         """Feedback of the shifts.
 
         Args:

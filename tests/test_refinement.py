@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 import ptybench
 from ptybench import registry
-from ptybench.engines.refinement import PositionRefinement, Refinement, RefinementOptions, pattern_errors, views
+from ptybench.engines.refinement import PositionOptions, PositionRefinement, Refinement, pattern_errors, views
 from ptybench.errors import InvalidOption
 from ptybench.optics.forward import transfer_function
 from ptybench.scoring.parameters import position_errors
@@ -240,7 +240,7 @@ class Counting(PositionRefinement):
 @pytest.mark.parametrize(("start", "every", "passes"), [(1, 1, 7), (3, 1, 5), (3, 2, 3), (7, 1, 1), (8, 1, 0)])
 def test_start_and_every(start: int, every: int, passes: int, problem: Problem) -> None:
     solver = EPIE(problem.measurement, None, "cpu", 1)
-    refiner = Counting(solver, RefinementOptions(start=start, every=every))
+    refiner = Counting(solver, PositionOptions(start=start, every=every))
     solver.additions = [refiner]
     solve(solver, Limit(epochs=7))
     assert refiner.count == passes
@@ -260,6 +260,24 @@ def test_the_mean_stays_and_windows_stay_on_the_canvas(problem: Problem) -> None
     refiner.step, before = float("nan"), solver.model.positions_px.copy()
     refiner.refine()
     assert np.array_equal(solver.model.positions_px, before)
+
+
+def test_the_affine_part_of_all_moves_can_be_held(problem: Problem) -> None:
+    """Against the fit of another least-squares routine: no scale, shear or rotation is left, all else is."""
+    solver = EPIE(problem.measurement, None, "cpu", 1)
+    nominal = problem.measurement.positions_px
+    wanted = np.random.default_rng(0).uniform(-0.2, 0.2, nominal.shape) + 0.02 * nominal @ [[1.0, 0.5], [-0.5, 1.0]]
+
+    class Wanted(PositionRefinement):
+        def moves(self) -> torch.Tensor:
+            return torch.as_tensor(wanted)
+
+    Wanted(solver, PositionOptions(affine="held")).refine()
+    moved = solver.model.positions_px - nominal
+    design = np.column_stack([nominal, np.ones(len(nominal))])
+    assert np.abs(np.linalg.pinv(design) @ moved).max() < 1e-6
+    rest = (wanted - moved) - design @ (np.linalg.pinv(design) @ (wanted - moved))
+    assert np.abs(rest).max() < 1e-6
 
 
 # --- the distance -----------------------------------------------------------------------------------------------------

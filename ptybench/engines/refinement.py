@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ptybench.optics.forward import ForwardModel
 from ptybench.solver import Addition
-from ptybench.specs import Spec
+from ptybench.specs import Spec, Tunable
+from ptybench.types import FloatArray
 
 
 class RefinementOptions(Spec):
@@ -46,12 +47,26 @@ class Refinement(Addition):
         """One pass over the patterns."""
 
 
+class PositionOptions(RefinementOptions):
+    """How positions may move.
+
+    Args:
+        affine: whether positions may be scaled, sheared and rotated as a whole. The patterns hardly tell such a map
+            from another curvature of the probe, so it drifts; ``held`` trusts the nominal positions there.
+
+    """
+
+    affine: Annotated[Literal["free", "held"], Tunable(choices=("free", "held"))] = "free"
+
+
 class PositionRefinement(Refinement):
     """A refinement that tells each pattern how far to move.
 
     The mean of all moves is taken off: a translation of all positions together with the object is a gauge, in the near
     field too. ``model.place`` keeps windows on the canvas, so a position that runs off stops at its edge.
     """
+
+    Options = PositionOptions
 
     @abstractmethod
     def moves(self) -> Tensor:
@@ -60,8 +75,21 @@ class PositionRefinement(Refinement):
     def refine(self) -> None:
         """Move all positions at once."""
         moves = self.moves().cpu().numpy().astype(np.float64)
-        if np.isfinite(moves).all():  # a method that diverges is stopped by its driver
-            self.solver.place(self.solver.model.positions_px + moves - moves.mean(axis=0))
+        if not np.isfinite(moves).all():
+            return  # a method that diverges is stopped by its driver
+        here, nominal = self.solver.model.positions_px, self.solver.measurement.positions_px
+        if self.options.affine == "held":
+            there = here + moves
+            self.solver.place(there - affine_part(nominal, there - nominal))
+        else:
+            self.solver.place(here + moves - moves.mean(axis=0))
+
+
+def affine_part(points: FloatArray, values: FloatArray) -> FloatArray:
+    """The affine map of points ``(K, 2)`` nearest to values ``(K, 2)`` in least squares, at those points."""
+    design = np.column_stack([points - points.mean(axis=0), np.ones(len(points))])
+    fitted: FloatArray = design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    return fitted
 
 
 def views(model: ForwardModel, obj: Tensor, probe: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
