@@ -45,8 +45,7 @@ EXAMPLES: dict[Command, str] = {
     "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10",
     leaderboard: "ptybench leaderboard --task low_overlap --format md\n"
     "ptybench leaderboard --task low_overlap --domain release --ruleset tuned",
-    table: "ptybench table --domain release\n"
-    "ptybench table --task low_overlap,low_dose --figures figures --format csv",
+    table: "ptybench table --domain release\nptybench table --task low_overlap,low_dose --figures figures --format csv",
     generate: "ptybench generate dead_leaves --variant textured --n 500 --out leaves.h5",
     doctor: "ptybench doctor",
     check: "ptybench check my_method.py:MyMethod",
