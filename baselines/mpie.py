@@ -21,7 +21,8 @@ class MPIE(RPIE):
     ``v ← η v + (O − O_T)``, ``O ← O + φ v`` and ``O_T ← O``, the same for the probe, where ``O_T`` is the object as it
     was after the last such step. Feedback ``φ = 0`` and ``γ = 1`` are rPIE. In the paper ``φ = η``; two numbers, and
     all values here, are those of PtyLab (Loetgering et al. 2023, 10.1364/OE.485370), which draws by chance after which
-    patterns the velocity is added, one in 20.
+    patterns the velocity is added, one in 20. They fit noise on ``low_dose`` at 1e3 photons, where the complex error
+    goes from 0.26 after 20 epochs to 0.87 after 200 (one seed of ``dev``); ``β = 5`` keeps it at 0.26.
     """
 
     name = "mpie"
