@@ -43,17 +43,19 @@ def script(body: str, *words: str | Path) -> subprocess.Popen[str]:
 
 _CROWD = """
 marks, draw, stop = Path(sys.argv[2]), random.Random(sys.argv[3]), threading.Event()
-machine, waited = Machine(folder, (3, 5, 6)), []
+machine = Machine(folder, (3, 5, 6))
+(marks / f"here{sys.argv[3]}").touch()
+while len(list(marks.glob("here*"))) < 4:  # so that they meet
+    time.sleep(0.01)
 for _ in range(30):
     wanted = draw.randint(1, 3)
-    with machine.lease_cores(wanted, waited.append, stop) as lease:
+    with machine.lease_cores(wanted, lambda who: None, stop) as lease:
         assert len(set(lease.cores)) == wanted and set(lease.cores) <= {3, 5, 6} and lease.exclusive
         for core in lease.cores:
             (marks / str(core)).touch(exist_ok=False)  # fails where another process is on that core
         time.sleep(draw.uniform(0, 0.003))
         for core in lease.cores:
             (marks / str(core)).unlink()
-print(len(waited))
 """
 
 
@@ -62,7 +64,6 @@ def test_processes_that_want_some_cores_or_all_never_share_one(tmp_path: Path) -
     crowd = [script(_CROWD, tmp_path, tmp_path / "marks", str(seed)) for seed in range(4)]
     ended = [process.communicate(timeout=100) for process in crowd]
     assert [(process.returncode, err) for process, (_, err) in zip(crowd, ended, strict=True)] == [(0, "")] * 4
-    assert sum(int(out) for out, _ in ended) > 0  # they did meet
 
 
 _GREEDY = """
