@@ -224,6 +224,21 @@ def test_refinements_go_with_every_method(name: str, problem: Problem) -> None:
         assert np.abs(outcome.estimate.positions_px - problem.measurement.positions_px).max() > 1e-3, method
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("kind", [*REFINERS, DistanceSearch])
+def test_cuda_agrees_with_the_cpu(kind: type[Refinement]) -> None:
+    problem = make_problem(near_field=True, modes=2)
+    found = []
+    for device in ("cpu", "cuda"):
+        solver = EPIE(problem.measurement, None, device, 1)
+        solver.object, solver.probe = solver.tensor(problem.object), solver.tensor(problem.probe * 0.9)
+        kind(solver).refine()
+        found.append((solver.model.positions_px, solver.model.distance_m))
+    assert found[1][0] == pytest.approx(found[0][0], abs=1e-3)
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-4)
+
+
 class Counting(PositionRefinement):
     """Moves every position to the right, the first a little further, and counts."""
 
