@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.projection import ProjectionOptions, ProjectionSolver, exit_waves
+from ptybench.engines.projection import ProjectionOptions, ProjectionSolver, Step, exit_waves
 from ptybench.optics.forward import TINY, total_intensity
 from ptybench.specs import Tunable
 
@@ -48,6 +48,10 @@ class ADMM(ProjectionSolver):
     def states(self) -> list[Tensor]:
         """Residuals and multipliers."""
         return [*super().states(), self.multiplier]
+
+    def stated(self) -> Step:
+        """The step on ``z`` and ``Λ``."""
+        return Step(multiplier=self.multiplier, beta=self.options.beta, poisson=self.prox is poisson_prox)
 
     def advance(self, chunk: slice, probes: Tensor) -> Tensor:
         """Step on ``z`` and ``Λ``; the residual ``F⁻¹(z + Λ) − P O`` is twice the new multiplier less the old one."""

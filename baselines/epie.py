@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
-from torch import Tensor
 
-from ptybench.engines.sequential import SequentialOptions, SequentialSolver
+from ptybench.engines.sequential import Rule, SequentialOptions, SequentialSolver
 from ptybench.specs import Tunable
 
 
@@ -32,15 +31,6 @@ class EPIE(SequentialSolver):
         alpha: Annotated[float, Field(gt=0, le=2), Tunable(0.1, 1.0)] = 1.0
         beta: Annotated[float, Field(gt=0, le=2), Tunable(0.1, 1.0)] = 1.0
 
-    def setup(self) -> None:
-        """Hold the steps as tensors."""
-        super().setup()
-        self.alpha, self.beta = self.constant(self.options.alpha), self.constant(self.options.beta)
-
-    def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``α / max|P|²`` (eq. 18)."""
-        return self.alpha / largest
-
-    def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``β / max|O|²`` (eq. 19)."""
-        return self.beta / largest
+    def rules(self) -> tuple[Rule, Rule]:
+        """``α / max|P|²`` (eq. 18) and ``β / max|O|²`` (eq. 19)."""
+        return Rule(self.options.alpha, damping=1), Rule(self.options.beta, damping=1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from ptybench.baselines.rpie import RPIE, regularised
+from ptybench.baselines.rpie import RPIE
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.sequential import SequentialOptions
+from ptybench.engines.sequential import Rule, SequentialOptions, batches
 from ptybench.specs import Tunable
 from ptybench.types import FloatArray
 
@@ -53,8 +53,6 @@ class MPIE(RPIE):
     def setup(self) -> None:
         """Begin at rest."""
         super().setup()
-        self.gamma_object = self.constant(self.options.gamma_object).real
-        self.gamma_probe = self.constant(self.options.gamma_probe).real
         self.velocity = torch.zeros_like(self.object)
         self.probe_velocity = torch.zeros_like(self.probe)
         count = self.model.count
@@ -67,41 +65,33 @@ class MPIE(RPIE):
         if moved != self.shifted.moves:
             self.probe_velocity.zero_()  # the velocity of a spectrum is none of the modes themselves
 
-    def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``γ_O / ((1−α) Σ_m|P_m|² + α max Σ_m|P_m|²)``."""
-        return regularised(power, largest, self.options.alpha).mul_(self.gamma_object)
+    def rules(self) -> tuple[Rule, Rule]:
+        """``γ_O / ((1−α) Σ_m|P_m|² + α max Σ_m|P_m|²)`` and ``γ_P / ((1−β)|O|² + β max|O|²)``."""
+        options = self.options
+        return Rule(options.gamma_object, damping=options.alpha), Rule(options.gamma_probe, damping=options.beta)
 
-    def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``γ_P / ((1−β)|O|² + β max|O|²)``."""
-        return regularised(power, largest, self.options.beta).mul_(self.gamma_probe)
-
-    @torch.inference_mode()
-    def epoch(self) -> float:
-        """Visit every pattern once, with momentum in between."""
-        self.visited = 0
+    def visits(self, order: list[int], refine_probe: bool) -> float | Tensor:
+        """Visit patterns, with momentum after every piece of them."""
         self.anchor = self.object.clone()
         self.probe_anchor = self.shifted.held.clone()
-        return super().epoch()
-
-    def visit(self, k: int, refine_probe: bool) -> Tensor:
-        """Update object and probe by one pattern; return its squared error."""
-        squared = super().visit(k, refine_probe)
-        self.count(1)
-        return squared
-
-    def visit_together(self, index: list[int], refine_probe: bool) -> Tensor:
-        """Update object and probe by several patterns; return their squared error."""
-        squared = super().visit_together(index, refine_probe)
-        self.count(len(index))
-        return squared
-
-    def count(self, patterns: int) -> None:
-        """Add momentum when these patterns end a piece of the epoch."""
-        before = self.visited * self.pieces // self.model.count
-        self.visited += patterns
-        if self.visited * self.pieces // self.model.count > before:
+        squared: float | Tensor = 0.0
+        for piece in self.cut(order):
+            squared = squared + super().visits(piece, refine_probe)
             self.push(self.object, self.anchor, self.velocity)
             self.push(self.shifted.held, self.probe_anchor, self.probe_velocity)
+        return squared
+
+    def cut(self, order: list[int]) -> list[list[int]]:
+        """The order in pieces of nearly the same number of patterns, made of whole batches."""
+        found: list[list[int]] = [[]]
+        visited = 0
+        for batch in batches(order, self.options.batch):
+            found[-1] += batch
+            before = visited * self.pieces // len(order)
+            visited += len(batch)
+            if visited < len(order) and visited * self.pieces // len(order) > before:
+                found.append([])
+        return found
 
     def push(self, field: Tensor, anchor: Tensor, velocity: Tensor) -> None:
         """``v ← η v + (f − f_T)``, ``f ← f + φ v``, ``f_T ← f``."""

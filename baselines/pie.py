@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
-from torch import Tensor
 
-from ptybench.engines.sequential import SequentialOptions, SequentialSolver
+from ptybench.engines.sequential import Rule, SequentialOptions, SequentialSolver
 from ptybench.specs import Tunable
 
 
@@ -36,7 +35,7 @@ class PIE(SequentialSolver):
         alpha: Annotated[float, Field(gt=0, le=1), Tunable(1e-4, 1.0, log=True)] = 1e-4
         beta: Annotated[float, Field(gt=0, le=2), Tunable(0.1, 1.0)] = 1.0
 
-    def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``β √(Σ_m|P_m|² / max) / (Σ_m|P_m|² + α max)``."""
-        intensity = power.real / largest
-        return intensity.sqrt().mul_(self.options.beta).div_(intensity.add_(self.options.alpha)).div_(largest)
+    def rules(self) -> tuple[Rule, Rule]:
+        """``β √(Σ_m|P_m|² / max) / (Σ_m|P_m|² + α max)``; none of the probe."""
+        alpha = self.options.alpha
+        return Rule(self.options.beta / (1 + alpha), damping=alpha / (1 + alpha), trusted=True), Rule(0, damping=1)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from ptybench.engines.sequential import SequentialOptions, SequentialSolver
+from ptybench.engines.sequential import Rule, SequentialOptions, SequentialSolver
 from ptybench.specs import Tunable
 
 
@@ -35,15 +33,6 @@ class RPIE(SequentialSolver):
         alpha: Annotated[float, Field(gt=0, le=5), Tunable(0.05, 0.5)] = 0.15
         beta: Annotated[float, Field(gt=0, le=5), Tunable(0.5, 5.0)] = 5.0
 
-    def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``1 / ((1−α) Σ_m|P_m|² + α max Σ_m|P_m|²)``."""
-        return regularised(power, largest, self.options.alpha)
-
-    def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``1 / ((1−β)|O|² + β max|O|²)``."""
-        return regularised(power, largest, self.options.beta)
-
-
-def regularised(power: Tensor, largest: Tensor, weight: float) -> Tensor:
-    """``1 / ((1−w) p + w max p)``."""
-    return torch.lerp(power.real, largest, weight).reciprocal_()
+    def rules(self) -> tuple[Rule, Rule]:
+        """``1 / ((1−α) Σ_m|P_m|² + α max Σ_m|P_m|²)`` and ``1 / ((1−β)|O|² + β max|O|²)``."""
+        return Rule(1, damping=self.options.alpha), Rule(1, damping=self.options.beta)

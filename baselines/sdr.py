@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
-from ptybench.baselines.rpie import regularised
 from pydantic import Field
-from torch import Tensor
 
 from ptybench.engines.projection import exit_waves, keep_in_place
-from ptybench.engines.sequential import SequentialOptions, SequentialSolver
+from ptybench.engines.sequential import Memory, Rule, SequentialOptions, SequentialSolver
 from ptybench.specs import Tunable
 from ptybench.types import FloatArray
 
@@ -74,19 +71,11 @@ class SDR(SequentialSolver):
         weight: float = start + (end - start) * self.progress**4
         return weight
 
-    def exit_change(self, product: Tensor, index: int | list[int]) -> tuple[Tensor, Tensor]:
-        """``Δψ = ψ − P O``, which by the formulas above is ``(1−w) (Π_F − 1) ψ̂``."""
-        mirrored = torch.lerp(product, self.waves[index], -self.options.sigma)
-        change, squared = self.model.modulus_change(mirrored, index)
-        self.waves[index] = product + change.mul_(1 - self.loose)
-        return change, squared
+    @property
+    def memory(self) -> Memory:
+        """The exit waves ``ψ``; ``Δψ = ψ − P O``, which by the formulas above is ``(1−w) (Π_F − 1) ψ̂``."""
+        return Memory(self.waves, self.options.sigma, keep=1 - self.loose)
 
-    def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``α / (α Σ_m|P_m|² + (1−α) max Σ_m|P_m|²)``."""
-        alpha: float = self.options.alpha
-        return regularised(power, largest, 1 - alpha).mul_(alpha)
-
-    def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``β / max|O|²``."""
-        beta: float = self.options.beta
-        return beta / largest
+    def rules(self) -> tuple[Rule, Rule]:
+        """``α / (α Σ_m|P_m|² + (1−α) max Σ_m|P_m|²)`` and ``β / max|O|²``."""
+        return Rule(self.options.alpha, damping=1 - self.options.alpha), Rule(self.options.beta, damping=1)

@@ -14,6 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ptybench.memory import require
+from ptybench.native import library
+from ptybench.native.projections import Projections, Step
 from ptybench.optics.forward import KEPT_BYTES, Windowed, over_modes
 from ptybench.solver import Solver, SolverOptions, orthogonal_modes
 from ptybench.specs import Tunable
@@ -95,6 +97,7 @@ class ProjectionSolver(Solver):
         self.chunks = self.model.chunks(len(self._probe))
         self.object_inertia = self.options.object_inertia * self.model.power / self.model.amplitudes.numel()
         self.probe_inertia = self.options.probe_inertia * self.model.count
+        self._kernel: Projections | None = None
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.options.average or None)
         self._lay_out()
 
@@ -145,6 +148,10 @@ class ProjectionSolver(Solver):
 
         """
 
+    def stated(self) -> Step:
+        """What :meth:`advance` does, for the compiled kernels; methods that they do not know have no statement."""
+        raise NotImplementedError
+
     @torch.inference_mode()
     def epoch(self) -> float:
         """Change all exit waves, then approach the overlap constraint.
@@ -152,6 +159,14 @@ class ProjectionSolver(Solver):
         The data error is that of the waves which the method took to the modulus constraint.
         """
         refine_probe = self.refine_probe and self.epochs_done >= self.options.probe_start
+        kernel = self._compiled(self.options.inner if refine_probe else 1)
+        squared = self._rounds(refine_probe) if kernel is None else self._by_kernel(kernel, refine_probe)
+        if self.options.average:
+            self._recent.append((self.object.clone(), self._probe.clone()))
+        return float(squared) / self.model.power
+
+    def _rounds(self, refine_probe: bool) -> Tensor:
+        """An epoch in torch; the squared error of the modulus."""
         error = self.model.amplitudes.new_zeros(())
         for rounds in range(self.options.inner if refine_probe else 1):
             self.seen.array.copy_(self.object)
@@ -168,9 +183,36 @@ class ProjectionSolver(Solver):
                     weight += conjugate.mul_(patches).sum(dim=0)
             self.base.copy_(self.object)
             self._average_object(self._average_probe(pull, weight.real) if refine_probe else None)
-        if self.options.average:
-            self._recent.append((self.object.clone(), self._probe.clone()))
-        return float(error) / self.model.power
+        return error
+
+    def _compiled(self, rounds: int) -> Projections | None:
+        """The compiled kernels for the model as it is now, where they do just what this method does."""
+        if rounds > 1 or not library.settled(type(self), "stated", _HOOKS) or not library.able(self.model):
+            return None
+        threads = torch.get_num_threads()
+        if self._kernel is None or not self._kernel.fits(threads):
+            self._kernel = Projections(self.model, len(self._probe), threads)
+        return self._kernel
+
+    def _by_kernel(self, kernel: Projections, refine_probe: bool) -> float:
+        """An epoch of one round by compiled kernels; the squared error of the modulus."""
+        step, shifted = self.stated(), self._kept_probes()
+        mirrored = self.mirrored()
+        error, pull, weight = kernel.advance(
+            step, self.residual, shifted, self.object, mirrored, self._probe, refine_probe
+        )
+        self.base.copy_(self.object)
+        change = self._average_probe(pull, weight.add_(self.probe_inertia)) if refine_probe else None
+        self._pull.array.zero_()
+        light = None if self._lit else self._light.array.fill_(self.object_inertia)
+        kernel.average(step, self.residual, shifted, self.object, self._probe, change, self._pull.array, light)
+        self._lit = True
+        self.object += (self._pull.array / self._light.array)[0]
+        return error
+
+    def mirrored(self) -> Tensor:
+        """The object ``(H, W)`` in whose product with the probe a method applies the modulus constraint."""
+        return self.object
 
     def _count_from_current(self, chunk: slice) -> None:
         """Count the residuals of some patterns from the current object instead of from ``base``."""
@@ -200,13 +242,18 @@ class ProjectionSolver(Solver):
 
     def probes(self, chunk: slice) -> Tensor:
         """The probe as some patterns see it, ``(B, M, h, w)``."""
+        kept = self._kept_probes()
+        return self.model.shifted_probes(self._probe, chunk) if kept is None else kept[chunk]
+
+    def _kept_probes(self) -> Tensor | None:
+        """The probe as every pattern sees it, ``(J, M, h, w)``, where it is kept."""
         if self.model.ramps is None or self.residual.nbytes > KEPT_BYTES:
-            return self.model.shifted_probes(self._probe, chunk)
+            return None
         if self._shifted is None:
             self._shifted = torch.empty_like(self.residual)
             for part in self.chunks:
                 self._shifted[part] = self.model.shifted_probes(self._probe, part)
-        return self._shifted[chunk]
+        return self._shifted
 
     def _follow(self, chunk: slice, probe_change: Tensor) -> Tensor:
         """Count the residuals of some patterns from the changed probe; return the probe as they see it now."""
@@ -269,12 +316,17 @@ class ReflectionSolver(ProjectionSolver):
         super()._lay_out()
         self._mirrored = self.canvas(self.dtype)
 
-    @torch.inference_mode()
-    def epoch(self) -> float:
-        """Change all exit waves, then approach the overlap constraint."""
-        # ψ = P base + δ, so that P O − γ (ψ − P O) = P (O + γ (O − base)) − γ δ
-        torch.add(self.object, self.object - self.base, alpha=self.reflection, out=self._mirrored.array[0])
-        return super().epoch()
+    def stated(self) -> Step:
+        """``δ ← b (Π_F − 1)(P O − γ δ)``."""
+        return Step(self.reflection, self.relaxation, self.bound)
+
+    def mirrored(self) -> Tensor:
+        """``O + γ (O − base)``, as ``P O − γ (ψ − P O) = P (O + γ (O − base)) − γ δ`` where ``ψ = P base + δ``."""
+        return torch.add(self.object, self.object - self.base, alpha=self.reflection)
+
+    def _rounds(self, refine_probe: bool) -> Tensor:
+        self._mirrored.array[0] = self.mirrored()
+        return super()._rounds(refine_probe)
 
     def advance(self, chunk: slice, probes: Tensor) -> Tensor:
         """``δ ← b (Π_F − 1)(P O − γ δ)``."""
@@ -285,3 +337,7 @@ class ReflectionSolver(ProjectionSolver):
             change *= (1 - (self.bound / deviation.clamp_min(1e-30)).sqrt().clamp_max(1))[:, None, None, None]
         torch.mul(change, self.relaxation, out=self.residual[chunk])
         return squared
+
+
+# where none of these is changed, a method is what it states
+_HOOKS = ("advance", "probes", "_average_object", "_average_probe", "_follow", "_count_from_current")

@@ -8,6 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ptybench.native import library
+from ptybench.native.visits import Memory, Rule, Visits
 from ptybench.optics.forward import ShiftedProbe, Windowed, largest_power, over_modes
 from ptybench.solver import Solver, SolverOptions
 from ptybench.types import FloatArray
@@ -37,18 +39,21 @@ class SequentialSolver(Solver):
 
     At each pattern, with the change ``Δψ`` of its exit wave that the modulus constraint asks for,
     ``O ← O + Σ_m w_O P_m* Δψ_m`` and ``P_m ← P_m + w_P O* Δψ_m``, both from the object and probe before the visit.
-    A member of the family is its two weights, :meth:`object_weight` and :meth:`probe_weight` (the view of Maiden,
-    Johnson & Li 2017, 10.1364/OPTICA.4.000736). With several probe modes the constraint is on their summed intensity
-    (Thibault & Menzel 2013, 10.1038/nature11806), and so is the object's weight.
+    A member of the family is its two weights, which most state as a pair of :class:`Rule` in :meth:`rules` (the view of
+    Maiden, Johnson & Li 2017, 10.1364/OPTICA.4.000736), others by :meth:`object_weight` and :meth:`probe_weight`. With
+    several probe modes the constraint is on their summed intensity (Thibault & Menzel 2013, 10.1038/nature11806), and
+    so is the object's weight.
 
     Every field has its modes on axis -3 and may have a batch before it. :meth:`visit` is all that happens at a pattern
-    and changes only ``object`` and ``shifted``.
+    and changes only ``object``, ``shifted`` and what is in ``memory``. Where a member leaves all that happens at a
+    pattern as it is here, compiled kernels do the same for many patterns in one call.
     """
 
     Options = SequentialOptions
 
     def setup(self) -> None:
         """Prepare constants, which cost less as tensors than as numbers."""
+        self._kernel: Visits | None = None
         self.threads = 1 if self.options.batch == 1 else 0
         self._laid_out: tuple[Tensor, object] | None = None
         self._tiny, self._one = self.constant(TINY).real, self.constant(1).real
@@ -72,8 +77,17 @@ class SequentialSolver(Solver):
         super().place(positions_px)
         self.probe = probe
 
+    @property
+    def memory(self) -> Memory | None:
+        """The exit waves that a method remembers from visit to visit, see :meth:`exit_change`; none in most."""
+        return None
+
+    def rules(self) -> tuple[Rule, Rule]:
+        """What ``Σ_m P_m* Δψ_m`` and ``O* Δψ_m`` are multiplied with, of ``Σ_m |P_m|²`` and ``|O|²``."""
+        raise NotImplementedError
+
     def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """What ``Σ_m P_m* Δψ_m`` is multiplied with.
+        """What ``Σ_m P_m* Δψ_m`` is multiplied with; unless overridden, as :meth:`rules` says.
 
         Args:
             power: ``Σ_m |P_m|²`` of the shifted probe, ``(..., 1, h, w)``; complex with imaginary part 0.
@@ -83,24 +97,47 @@ class SequentialSolver(Solver):
             A real tensor that broadcasts with ``power``.
 
         """
-        raise NotImplementedError
+        return weight(self.rules()[0], power, largest)
 
     def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
         """What ``O* Δψ_m`` is multiplied with; as :meth:`object_weight`, of ``|O|²`` in the window."""
-        raise NotImplementedError
+        return weight(self.rules()[1], power, largest)
 
     @torch.inference_mode()
     def epoch(self) -> float:
         """Visit every pattern once, in an order that depends on the seed alone."""
         refine_probe = self.refine_probe and self.epochs_done >= self.options.probe_start
-        order, size = self.order(), self.options.batch
+        return float(self.visits(self.order(), refine_probe)) / self.model.power
+
+    def visits(self, order: list[int], refine_probe: bool) -> float | Tensor:
+        """Visit these patterns in their order, a batch at a time; return their squared error."""
+        if (kernel := self._compiled()) is not None:
+            return kernel(
+                order,
+                self.object,
+                self.shifted.held,
+                self.rules(),
+                refine_probe=refine_probe,
+                batch=self.options.batch,
+                mean=self.options.overlaps == "mean",
+                memory=self.memory,
+            )
         self.lay_out()
+        size = self.options.batch
         if size == 1:
             errors = [self.visit(k, refine_probe) for k in order]
         else:
-            batches = [order[i : i + size] for i in range(0, len(order), size)]
-            errors = [self.visit_together(batch, refine_probe) for batch in batches]
-        return float(torch.stack(errors).sum()) / self.model.power
+            errors = [self.visit_together(batch, refine_probe) for batch in batches(order, size)]
+        return torch.stack(errors).sum()
+
+    def _compiled(self) -> Visits | None:
+        """The compiled kernels for the model as it is now, where they do just what this method does."""
+        if not library.settled(type(self), "rules", _HOOKS) or not library.able(self.model):
+            return None
+        threads = 1 if self.options.batch == 1 else torch.get_num_threads()
+        if self._kernel is None or not self._kernel.fits(threads):
+            self._kernel = Visits(self.model, len(self.shifted.held), threads, TINY)
+        return self._kernel
 
     def lay_out(self) -> None:
         """Make the views of every window, unless the object and the positions are still those of the last epoch."""
@@ -146,8 +183,17 @@ class SequentialSolver(Solver):
         return squared
 
     def exit_change(self, waves: Tensor, index: int | list[int]) -> tuple[Tensor, Tensor]:
-        """``Δψ`` of ``P O`` and the squared error of the modulus, summed; the modulus constraint."""
-        return self.model.modulus_change(waves, index)
+        """``Δψ`` of ``P O`` and the squared error of the modulus, summed; the modulus constraint.
+
+        With a :attr:`memory` of ``ψ`` the constraint is applied to ``ψ̂ = (1+σ) P O − σ ψ``, its change times ``keep``
+        is ``Δψ``, and ``ψ ← P O + Δψ``.
+        """
+        if (memory := self.memory) is None:
+            return self.model.modulus_change(waves, index)
+        remembered, sigma, keep = memory
+        change, squared = self.model.modulus_change(torch.lerp(waves, remembered[index], -sigma), index)
+        remembered[index] = waves + change.mul_(keep)
+        return change, squared
 
     def object_step(self, index: int | list[int], patch: Tensor, power: Tensor, pull: Tensor) -> Tensor:
         """``w_O Σ_m P_m* Δψ_m``, ``(..., 1, h, w)``.
@@ -171,6 +217,23 @@ class SequentialSolver(Solver):
         for view in self.cover.of(index):
             view.add_(self._one)
         return self.cover.array[0].clamp_min(1).reciprocal_()
+
+
+# where none of these is changed, a method is its rules and its memory
+_HOOKS = ("visit", "visit_together", "exit_change", "object_step", "probe_step", "object_weight", "probe_weight")
+
+
+def batches(order: list[int], size: int) -> list[list[int]]:
+    """Patterns in pieces of a size; the last may be smaller."""
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def weight(rule: Rule, power: Tensor, largest: Tensor) -> Tensor:
+    """What a rule says of a power, complex with imaginary part 0, and its largest value."""
+    if rule.damping == 1 and not rule.trusted:
+        return rule.step / largest
+    found = torch.lerp(power.real, largest, rule.damping).reciprocal_().mul_(rule.step)
+    return found.mul_((power.real / largest).sqrt_()) if rule.trusted else found
 
 
 def pulled(field: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""Compiled CPU kernels, see :mod:`ptybench.native.library`."""

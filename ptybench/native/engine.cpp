@@ -1,0 +1,61 @@
+// The compiled kernels, as plain C functions for ctypes.
+//
+// They do what the torch engines do, which are the reference and the fallback. Complex tensors come and go interleaved;
+// in here the real and imaginary parts lie apart, where arithmetic needs no shuffling.
+
+#include "projections.hpp"
+#include "visits.hpp"
+
+namespace pty {
+
+template <class Kernel>
+void* made(const PtyProblem* problem, int threads) {
+    try {
+        return new Kernel(*problem, threads);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+}  // namespace pty
+
+extern "C" {
+
+int pty_able(int64_t n) { return pty::Plan<float>::able(static_cast<int>(n)); }
+
+#define PTY_EXPORT(suffix, T)                                                                                          \
+    void* pty_make_visits_##suffix(const PtyProblem* problem, int64_t threads) {                                       \
+        return pty::made<pty::Visits<T>>(problem, threads);                                                            \
+    }                                                                                                                  \
+    void pty_free_visits_##suffix(void* visits) { delete static_cast<pty::Visits<T>*>(visits); }                       \
+    double pty_visits_##suffix(void* visits, const int64_t* order, int64_t count, int64_t batch, int64_t mean,         \
+                               int64_t refine, void* object, void* probe, PtyRule object_rule, PtyRule probe_rule,     \
+                               PtyMemory memory) {                                                                     \
+        return static_cast<pty::Visits<T>*>(visits)->visits(order, count, batch, mean != 0, refine != 0,               \
+                                                            static_cast<T*>(object), static_cast<T*>(probe),           \
+                                                            object_rule, probe_rule, memory);                          \
+    }
+
+#define PTY_EXPORT_PROJECTIONS(suffix, T)                                                                              \
+    void* pty_make_projections_##suffix(const PtyProblem* problem, int64_t threads) {                                  \
+        return pty::made<pty::Projections<T>>(problem, threads);                                                       \
+    }                                                                                                                  \
+    void pty_free_projections_##suffix(void* it) { delete static_cast<pty::Projections<T>*>(it); }                     \
+    double pty_advance_##suffix(void* it, const PtyProjection* q, const void* object, const void* mirrored,            \
+                                const void* probe, void* pull, void* weight) {                                         \
+        return static_cast<pty::Projections<T>*>(it)->advance(                                                         \
+            *q, static_cast<const T*>(object), static_cast<const T*>(mirrored), static_cast<const T*>(probe),          \
+            static_cast<T*>(pull), static_cast<T*>(weight));                                                           \
+    }                                                                                                                  \
+    void pty_average_##suffix(void* it, const PtyProjection* q, const void* object, const void* probe,                 \
+                              const void* change, void* pull, void* light) {                                           \
+        static_cast<pty::Projections<T>*>(it)->average(*q, static_cast<const T*>(object),                              \
+                                                       static_cast<const T*>(probe), static_cast<const T*>(change),    \
+                                                       static_cast<T*>(pull), static_cast<T*>(light));                 \
+    }
+
+PTY_EXPORT(f32, float)
+PTY_EXPORT(f64, double)
+PTY_EXPORT_PROJECTIONS(f32, float)
+PTY_EXPORT_PROJECTIONS(f64, double)
+}

@@ -1,0 +1,82 @@
+"""Visits of the PIE family, many in one call."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ptybench.native.library import Kernel, address
+
+
+class Rule(NamedTuple):
+    """``γ / ((1-d) p + d max p)`` of a power ``p``, times ``√(p / max p)`` where ``trusted``."""
+
+    step: float
+    damping: float
+    trusted: bool = False
+
+
+class Memory(NamedTuple):
+    """Exit waves ``(K, M, h, w)`` that visits remember, and how; see ``SequentialSolver.exit_change``."""
+
+    waves: Tensor
+    sigma: float
+    keep: float
+
+
+class _Rule(ctypes.Structure):
+    _fields_ = (("step", ctypes.c_double), ("damping", ctypes.c_double), ("trusted", ctypes.c_int64))
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = (("waves", ctypes.c_void_p), ("sigma", ctypes.c_double), ("keep", ctypes.c_double))
+
+
+_ARGUMENTS = [
+    *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4, *[ctypes.c_void_p] * 2, _Rule, _Rule, _Memory
+]  # fmt: skip
+
+
+class Visits(Kernel):
+    """Visits to the patterns of a model."""
+
+    kind = "visits"
+
+    def __call__(
+        self,
+        order: list[int],
+        object_: Tensor,
+        held: Tensor,
+        rules: tuple[Rule, Rule],
+        *,
+        refine_probe: bool,
+        batch: int,
+        mean: bool,
+        memory: Memory | None,
+    ) -> float:
+        """Visit patterns in this order, ``batch`` at a time; change object and held probe; return the squared error.
+
+        Args:
+            order: patterns.
+            object_: ``(H, W)``, changed in place.
+            held: ``(M, h, w)`` as :class:`~ptybench.optics.forward.ShiftedProbe` holds it, changed in place.
+            rules: of the object and of the probe.
+            refine_probe: whether the probe changes.
+            batch: patterns that are updated together.
+            mean: whether updates of a batch are averaged or added up.
+            memory: exit waves that are remembered.
+
+        """
+        index = np.array(order, np.int64)
+        remembered = _Memory(None, 0, 1) if memory is None else _Memory(address(memory.waves), *memory[1:])
+        visit = self.function("visits", ctypes.c_double, _ARGUMENTS)
+        error: float = visit(
+            self.address, index.ctypes.data, len(index), batch, mean, refine_probe,
+            address(object_), address(held), *(_Rule(*rule) for rule in rules), remembered,
+        )  # fmt: skip
+        shifts = 0 if self.model.ramps is None else 1 + refine_probe
+        self.model.ffts += len(order) * self.modes * (2 * self.model.propagator.ffts + shifts)
+        return error
