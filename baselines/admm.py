@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.projection import ProjectionOptions, ProjectionSolver, Step, exit_waves
+from ptybench.engines.projection import ProjectionOptions, ProjectionSolver, exit_waves
+from ptybench.engines.rules import Step
 from ptybench.optics.forward import TINY, total_intensity
 from ptybench.specs import Tunable
 

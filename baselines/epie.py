@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ptybench.engines.sequential import Rule, SequentialOptions, SequentialSolver
+from ptybench.engines.rules import Rule
+from ptybench.engines.sequential import SequentialOptions, SequentialSolver
 from ptybench.specs import Tunable
 
 

@@ -9,7 +9,8 @@ from ptybench.baselines.rpie import RPIE
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.sequential import Rule, SequentialOptions, batches
+from ptybench.engines.rules import Rule
+from ptybench.engines.sequential import SequentialOptions, batches
 from ptybench.specs import Tunable
 from ptybench.types import FloatArray
 

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from ptybench.engines.projection import exit_waves, keep_in_place
-from ptybench.engines.sequential import Memory, Rule, SequentialOptions, SequentialSolver
+from ptybench.engines.rules import Memory, Rule
+from ptybench.engines.sequential import SequentialOptions, SequentialSolver
 from ptybench.specs import Tunable
 from ptybench.types import FloatArray
 

@@ -95,6 +95,7 @@ class Provenance(_Part):
     """Where a number came from; never part of a cell's identity.
 
     ``exclusive`` is true where no other cell could share the cores and the device, so that its time can be trusted.
+    ``kernels`` names the compiled CPU kernels that were at hand.
     """
 
     package_version: str
@@ -108,6 +109,7 @@ class Provenance(_Part):
     platform: str = ""
     cpu: str = ""
     threads: int | None = None
+    kernels: str | None = None
     exclusive: bool | None = None
 
 

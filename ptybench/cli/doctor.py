@@ -55,6 +55,7 @@ def _machine() -> list[Finding]:
     import torch
 
     from ptybench.memory import available_bytes
+    from ptybench.native import library
     from ptybench.runner.devices import cuda_names
     from ptybench.runner.provenance import cpu_name, threads
 
@@ -63,6 +64,10 @@ def _machine() -> list[Finding]:
         Finding("machine", "processor", cpu_name()),
         Finding("machine", "threads", f"{threads()} usable, torch takes {torch.get_num_threads()}"),
     ]
+    kernels = library.flavour()
+    found.append(
+        Finding("machine", "kernels", kernels or "not built: torch does it all", "ok" if kernels else "warning")
+    )
     names = cuda_names()
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     agrees: Literal["ok", "warning"] = "ok" if seen == len(names) else "warning"

@@ -13,9 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ptybench.engines.rules import Step
 from ptybench.memory import require
 from ptybench.native import library
-from ptybench.native.projections import Projections, Step
+from ptybench.native.projections import Projections
 from ptybench.optics.forward import KEPT_BYTES, Windowed, over_modes
 from ptybench.solver import Solver, SolverOptions, orthogonal_modes
 from ptybench.specs import Tunable

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ptybench.engines.rules import Memory, Rule
 from ptybench.native import library
-from ptybench.native.visits import Memory, Rule, Visits
+from ptybench.native.visits import Visits
 from ptybench.optics.forward import ShiftedProbe, Windowed, largest_power, over_modes
 from ptybench.solver import Solver, SolverOptions
 from ptybench.types import FloatArray

@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ptybench.engines.rules import Step
 from ptybench.native.library import Kernel, address
-
-
-class Step(NamedTuple):
-    """What a projection method does to its exit waves.
-
-    Args:
-        reflection: ``γ`` of ``δ ← b (Π_F − 1)(P O − γ δ)``.
-        relaxation: ``b``.
-        bound: squared deviation up to which a pattern counts as met.
-        multiplier: ``(K, M, h, w)`` of ADMM, whose step it is then.
-        beta: penalty of ADMM.
-        poisson: whether ADMM's likelihood is Poisson's.
-
-    """
-
-    reflection: float = 1.0
-    relaxation: float = 1.0
-    bound: float = 0.0
-    multiplier: Tensor | None = None
-    beta: float = 1.0
-    poisson: bool = False
 
 
 class _Projection(ctypes.Structure):

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from ptybench.engines.rules import Memory, Rule
 from ptybench.native.library import Kernel, address
-
-
-class Rule(NamedTuple):
-    """``γ / ((1-d) p + d max p)`` of a power ``p``, times ``√(p / max p)`` where ``trusted``."""
-
-    step: float
-    damping: float
-    trusted: bool = False
-
-
-class Memory(NamedTuple):
-    """Exit waves ``(K, M, h, w)`` that visits remember, and how; see ``SequentialSolver.exit_change``."""
-
-    waves: Tensor
-    sigma: float
-    keep: float
 
 
 class _Rule(ctypes.Structure):

@@ -16,8 +16,18 @@ from ptybench.records import Provenance
 from ptybench.scoring.metrics import SCORING_VERSION
 
 # what decides a number; the words and pictures around it (cli, leaderboard, report) do not make a record stale
-_DECIDING = ("optics", "scoring", "baselines", "datasets", "io")
-_DECIDING_FILES = ("simulation.py", "solver.py", "chain.py", "controls.py", "seeds.py", "types.py", "runner/work.py")
+_DECIDING = ("optics", "engines", "native", "scoring", "baselines", "datasets", "io")
+_SOURCES = (".py", ".cpp", ".hpp")
+_DECIDING_FILES = (
+    "simulation.py",
+    "solver.py",
+    "composite.py",
+    "chain.py",
+    "controls.py",
+    "seeds.py",
+    "types.py",
+    "runner/work.py",
+)
 
 
 def package_version(name: str) -> str | None:
@@ -34,7 +44,7 @@ def code_hash() -> str:
     sources: dict[str, Path] = {}
     for room in _DECIDING:
         folder = Path(str(files(f"ptybench.{room}")))
-        sources |= {f"{room}/{p.relative_to(folder).as_posix()}": p for p in folder.rglob("*.py")}
+        sources |= {f"{room}/{p.relative_to(folder).as_posix()}": p for p in folder.rglob("*") if p.suffix in _SOURCES}
     package = Path(str(files("ptybench")))
     sources |= {name: package / name for name in _DECIDING_FILES if (package / name).exists()}
     sha = hashlib.sha256()

@@ -353,7 +353,7 @@ def _solve_all(
         ended = follow(measurement=problem.measurement, phase="solving")
     finally:  # an interrupted run has a trace too
         attempt.ended = child.jobs[earlier] if len(child.jobs) > earlier else None
-    attempt.provenance = attempt.provenance.model_copy(update={"threads": child.threads})
+    attempt.provenance = attempt.provenance.model_copy(update={"threads": child.threads, "kernels": child.kernels})
     wanted = plan.cell.split and ended.status == "done"
     return ended, _halves(attempt, problem, follow) if wanted else None
 

@@ -102,6 +102,7 @@ class Child:
         self._open = True
         self.jobs: list[Ended] = []
         self.threads: int | None = None
+        self.kernels: str | None = None
 
     @property
     def pid(self) -> int:
@@ -229,6 +230,7 @@ class Child:
                 return step
             if "ready" in message:
                 self.threads = int(message["ready"]["threads"])
+                self.kernels = message["ready"].get("kernels")
             elif "done" in message:
                 ended.done = Done.model_validate(message["done"])
                 ended.peak_rss_bytes = ended.done.peak_rss_bytes or ended.peak_rss_bytes

@@ -14,6 +14,7 @@ from ptybench import registry
 from ptybench.errors import UsageError
 from ptybench.io.hdf5 import load_measurement, load_truth, save_reconstruction
 from ptybench.memory import usage_of
+from ptybench.native import library
 from ptybench.records import finite
 from ptybench.runner.job import (
     ESTIMATE_FILE,
@@ -56,7 +57,7 @@ def run_job(folder: Path, say: Say) -> None:
     try:
         solver = make_solver(folder, job)
         with threads(solver.threads) as count:
-            say({"ready": {"threads": count}})
+            say({"ready": {"threads": count, "kernels": library.flavour() if solver.device.type == "cpu" else None}})
         outcome = solve(solver, Limit(job.epochs, job.seconds), job.checkpoints, on_step)
         usage = usage_of()
         save_reconstruction(folder / ESTIMATE_FILE, outcome.estimate)

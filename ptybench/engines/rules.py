@@ -1,0 +1,44 @@
+"""What a method states about itself, in the words that torch engines and compiled kernels both understand."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Rule(NamedTuple):
+    """The weight ``γ / ((1-d) p + d max p)`` of a power ``p``, times ``√(p / max p)`` where ``trusted``."""
+
+    step: float
+    damping: float
+    trusted: bool = False
+
+
+class Memory(NamedTuple):
+    """Exit waves ``(K, M, h, w)`` that visits remember, and how; see ``SequentialSolver.exit_change``."""
+
+    waves: Tensor
+    sigma: float
+    keep: float
+
+
+class Step(NamedTuple):
+    """What a projection method does to its exit waves.
+
+    Args:
+        reflection: ``γ`` of ``δ ← b (Π_F − 1)(P O − γ δ)``.
+        relaxation: ``b``.
+        bound: squared deviation up to which a pattern counts as met.
+        multiplier: ``(K, M, h, w)`` of ADMM, whose step it is then.
+        beta: penalty of ADMM.
+        poisson: whether ADMM's likelihood is Poisson's.
+
+    """
+
+    reflection: float = 1.0
+    relaxation: float = 1.0
+    bound: float = 0.0
+    multiplier: Tensor | None = None
+    beta: float = 1.0
+    poisson: bool = False
