@@ -22,6 +22,16 @@ void* made(const PtyProblem* problem, int threads) {
 
 extern "C" {
 
+// Transforms a field of its own there and back, so often: what an epoch cannot be faster than.
+void pty_transforms_f32(int64_t rows, int64_t columns, int64_t count) {
+    pty::Fft2<float> fft(static_cast<int>(rows), static_cast<int>(columns));
+    pty::Field<float> from(static_cast<int>(rows), static_cast<int>(columns)), to(static_cast<int>(rows), static_cast<int>(columns));
+    for (int64_t i = 0; i < count; ++i) {
+        fft.forward(from.plane(), to.plane());
+        fft.backward(to.plane(), from.plane());
+    }
+}
+
 int pty_able(int64_t n) { return pty::Plan<float>::able(static_cast<int>(n)); }
 
 #define PTY_EXPORT(suffix, T)                                                                                          \
