@@ -8,8 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.likelihood import poisson_change
+from ptybench.engines.likelihood import FLOOR, STEP_TRIALS, poisson_change
+from ptybench.engines.rules import LeastSquaresRule
 from ptybench.engines.sequential import SequentialSolver
+from ptybench.native.leastsquares import LeastSquares
 from ptybench.optics.forward import Index, over_modes, total_intensity
 from ptybench.solver import SolverOptions
 from ptybench.specs import Tunable
@@ -60,6 +62,27 @@ class LSQML(SequentialSolver):
         probe_scale: Annotated[float, Field(gt=0, le=2), Tunable(0.3, 1.0)] = 0.9
         damping: Annotated[float, Field(gt=0, le=1), Tunable(0.01, 1.0, log=True)] = 0.1
         probe_start: Annotated[int, Field(ge=0)] = 0
+
+    statement = "stated"
+    _batches: LeastSquares | None = None
+
+    def stated(self) -> LeastSquaresRule:
+        """The constants of what happens to a batch."""
+        options = self.options
+        poisson = options.likelihood == "poisson"
+        return LeastSquaresRule(
+            options.object_scale, options.probe_scale, DAMPING, TRIMMED, FLOOR, poisson, STEP_TRIALS
+        )
+
+    def by_kernel(self, order: list[int], refine_probe: bool, threads: int) -> float:
+        """What :meth:`visits` does, by compiled kernels."""
+        self.lay_out()
+        if self._batches is None or not self._batches.fits(threads):
+            self._batches = LeastSquares(self.model, len(self.shifted.held), threads)
+        held, weight = self.shifted.held, self.weight.array
+        return self._batches(
+            order, self.object, held, weight, self.stated(), refine_probe=refine_probe, batch=self.options.batch
+        )
 
     def lay_out(self) -> None:
         """Views of every window, and the preconditioner of probe and positions as they are now."""

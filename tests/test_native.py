@@ -15,6 +15,7 @@ from ptybench.baselines.admm import ADMM
 from ptybench.baselines.ap import AP
 from ptybench.baselines.dm import DM
 from ptybench.baselines.epie import EPIE
+from ptybench.baselines.lsqml import LSQML
 from ptybench.baselines.mpie import MPIE
 from ptybench.baselines.pie import PIE
 from ptybench.baselines.raar import RAAR
@@ -32,6 +33,7 @@ from ptybench.types import Estimate, Measurement
 
 built = pytest.mark.skipif(library.flavour() is None, reason="the compiled kernels are not built here")
 
+LEAST_SQUARES: list[dict[str, Any]] = [{}, {"likelihood": "poisson"}, {"object_scale": 0.5, "damping": 0.02}]
 FAMILY: list[tuple[type[SequentialSolver], dict[str, Any]]] = [
     (EPIE, {"alpha": 0.7, "beta": 0.4}),
     (RPIE, {"alpha": 0.2, "beta": 3.0}),
@@ -60,7 +62,7 @@ def both(
             for epoch in range(epochs):
                 solver.progress = epoch / epochs
                 errors.append(solver.step())
-            assert (solver._kernel is not None) == compiled
+            assert (solver._kernel is not None or getattr(solver, "_batches", None) is not None) == compiled
         found.append((solver, errors))
     return found
 
@@ -102,6 +104,33 @@ def test_kernels_do_what_torch_does(
     assert differ(ours.shifted.held, torchs.shifted.held) < 1e-9
     assert our_errors == pytest.approx(torch_errors, rel=1e-9)
     assert ours.model.ffts == torchs.model.ffts
+
+
+@built
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("batch", [7, 25, 32])
+@pytest.mark.parametrize("options", LEAST_SQUARES, ids=str)
+def test_least_squares_are_those_of_torch(
+    options: dict[str, Any], batch: int, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measurement = make_problem(**case).measurement
+    (ours, our_errors), (torchs, torch_errors) = both(LSQML, measurement, monkeypatch, batch=batch, **options)
+    assert differ(ours.object, torchs.object) < 1e-8
+    assert differ(ours.shifted.held, torchs.shifted.held) < 1e-8
+    assert our_errors == pytest.approx(torch_errors, rel=1e-8)
+    assert ours.model.ffts == torchs.model.ffts
+
+
+@built
+@pytest.mark.parametrize("options", LEAST_SQUARES, ids=str)
+def test_least_squares_of_one_pattern_and_of_a_known_probe(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measurement = make_problem().measurement
+    for more, known in (({"batch": 1}, False), ({"batch": 8}, True)):
+        (ours, _), (torchs, _) = both(LSQML, replace(measurement, known_probe=known), monkeypatch, **options, **more)
+        assert differ(ours.object, torchs.object) < 1e-8
+        assert differ(ours.shifted.held, torchs.shifted.held) < 1e-8
 
 
 PROJECTIONS: list[tuple[type[ProjectionSolver], dict[str, Any]]] = [

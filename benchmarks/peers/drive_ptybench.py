@@ -15,8 +15,8 @@ from ptybench.solver import Limit, solve
 
 def main(folder: Path) -> None:
     """Do the job of a folder."""
-    torch.set_num_threads(1)
     job, problem = read_job(folder)
+    torch.set_num_threads(job.threads)
     solver = resolve_method(job.method, job.options).create(
         load_measurement(folder / job.measurement), "cpu", job.seed, None
     )

@@ -38,6 +38,8 @@ def make_task(job: Job, problem: Problem, arrays: PtyChiArrays) -> PtychographyT
         for part in groups:
             group = getattr(group, part)
         setattr(group, name, value)
+    if job.batch is not None:
+        options.reconstructor_options.batch_size = job.batch
     options.data_options.fft_shift = False
     options.object_options.determine_position_origin_coords_by = api.ObjectPosOriginCoordsMethods.SPECIFIED
     options.object_options.position_origin_coords = list(arrays.origin)
@@ -84,8 +86,8 @@ def predict(task: PtychographyTask) -> np.ndarray[Any, Any]:
 
 def main(folder: Path) -> None:
     """Do the job of a folder."""
-    torch.set_num_threads(1)
     job, problem = read_job(folder)
+    torch.set_num_threads(job.threads)
     task = make_task(job, problem, to_ptychi(problem))
     if job.method == "forward":
         write_prediction(folder, predict(task))

@@ -54,6 +54,8 @@ class Job:
         seed: seed of everything random.
         precision: ``"single"`` or ``"double"``; ours is single.
         order: ``(epochs, K)`` visiting order, or ``None`` for the program's own.
+        threads: of the program's numerical libraries.
+        batch: patterns that a peer takes at a time, whatever the options say; for speed, see speed.py.
 
     """
 
@@ -64,6 +66,8 @@ class Job:
     seed: int
     precision: str = "single"
     order: list[list[int]] | None = None
+    threads: int = 1
+    batch: int | None = None
 
 
 def read_job(folder: Path) -> tuple[Job, Problem]:

@@ -42,3 +42,26 @@ class Step(NamedTuple):
     multiplier: Tensor | None = None
     beta: float = 1.0
     poisson: bool = False
+
+
+class LeastSquaresRule(NamedTuple):
+    """The constants of LSQ-ML.
+
+    Args:
+        object_scale: share of the least-squares step that the object takes.
+        probe_scale: share that the probe takes.
+        damping: of the diagonal of the least-squares systems, relative to its mean over the batch.
+        trimmed: share of a batch's object steps that is left out of their mean at either end.
+        floor: photons, bounds the slope of the Poisson likelihood.
+        poisson: whether the likelihood is Poisson's.
+        trials: Newton's steps for the change of an exit wave.
+
+    """
+
+    object_scale: float
+    probe_scale: float
+    damping: float
+    trimmed: float
+    floor: float
+    poisson: bool
+    trials: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -51,6 +51,7 @@ class SequentialSolver(Solver):
     """
 
     Options = SequentialOptions
+    statement: ClassVar[str] = "rules"  # the method that tells a kernel all it needs to know
 
     def setup(self) -> None:
         """Prepare constants, which cost less as tensors than as numbers."""
@@ -112,17 +113,9 @@ class SequentialSolver(Solver):
 
     def visits(self, order: list[int], refine_probe: bool) -> float | Tensor:
         """Visit these patterns in their order, a batch at a time; return their squared error."""
-        if (kernel := self._compiled()) is not None:
-            return kernel(
-                order,
-                self.object,
-                self.shifted.held,
-                self.rules(),
-                refine_probe=refine_probe,
-                batch=self.options.batch,
-                mean=self.options.overlaps == "mean",
-                memory=self.memory,
-            )
+        if library.able(self.model) and library.settled(type(self), self.statement, _HOOKS):
+            threads = 1 if self.options.batch == 1 else torch.get_num_threads()
+            return self.by_kernel(order, refine_probe, threads)
         self.lay_out()
         size = self.options.batch
         if size == 1:
@@ -131,14 +124,20 @@ class SequentialSolver(Solver):
             errors = [self.visit_together(batch, refine_probe) for batch in batches(order, size)]
         return torch.stack(errors).sum()
 
-    def _compiled(self) -> Visits | None:
-        """The compiled kernels for the model as it is now, where they do just what this method does."""
-        if not library.settled(type(self), "rules", _HOOKS) or not library.able(self.model):
-            return None
-        threads = 1 if self.options.batch == 1 else torch.get_num_threads()
+    def by_kernel(self, order: list[int], refine_probe: bool, threads: int) -> float:
+        """What :meth:`visits` does, by compiled kernels."""
         if self._kernel is None or not self._kernel.fits(threads):
             self._kernel = Visits(self.model, len(self.shifted.held), threads, TINY)
-        return self._kernel
+        return self._kernel(
+            order,
+            self.object,
+            self.shifted.held,
+            self.rules(),
+            refine_probe=refine_probe,
+            batch=self.options.batch,
+            mean=self.options.overlaps == "mean",
+            memory=self.memory,
+        )
 
     def lay_out(self) -> None:
         """Make the views of every window, unless the object and the positions are still those of the last epoch."""
@@ -221,7 +220,10 @@ class SequentialSolver(Solver):
 
 
 # where none of these is changed, a method is its rules and its memory
-_HOOKS = ("visit", "visit_together", "exit_change", "object_step", "probe_step", "object_weight", "probe_weight")
+_HOOKS = (
+    *("visit", "visit_together", "exit_change", "object_step", "probe_step", "object_weight", "probe_weight"),
+    *("wave_change", "precondition"),
+)
 
 
 def batches(order: list[int], size: int) -> list[list[int]]:

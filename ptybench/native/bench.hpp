@@ -149,6 +149,24 @@ void ramped(Plane<T> from, Plane<T> to, const T* a, const T* b, int h, int w, bo
     }
 }
 
+// Adds row y of a plane, times a number, to that of another.
+template <class T>
+void add_row(Plane<T> from, Plane<T> to, int y, int columns, T times) {
+    const T *fre = from.re + y * from.pitch, *fim = from.im + y * from.pitch;
+    T *tre = to.re + y * to.pitch, *tim = to.im + y * to.pitch;
+    PTY_SIMD
+    for (int x = 0; x < columns; ++x) {
+        tre[x] += times * fre[x];
+        tim[x] += times * fim[x];
+    }
+}
+template <class T>
+void clear_rows(const Field<T>& field, int first, int end) {
+    const Plane<T> plane = field.plane();
+    std::memset(plane.re + first * plane.pitch, 0, (end - first) * plane.pitch * sizeof(T));
+    std::memset(plane.im + first * plane.pitch, 0, (end - first) * plane.pitch * sizeof(T));
+}
+
 // (re + i im) of one row of an interleaved array
 template <class T>
 PTY_INLINE const T* interleaved(const void* array, std::ptrdiff_t row, int columns) {
@@ -180,9 +198,11 @@ class Scene {
 };
 
 // A constraint of the modulus |Ψ|² = Σ_m |Ψ_m|²: Ψ takes Ψ times a factor. `apply` fills the factors of a row from its
-// intensities, in place, and returns the squared error of the modulus.
+// intensities, in place, and returns the squared error of the modulus; a constraint that has to see the whole pattern
+// first does so for all rows at once.
 template <class T>
 struct Modulus {  // the measured one; the change of the wave
+    static constexpr bool whole = false;
     T apply(T* row, const T* measured, const T* good, int count) const {
         T squared = 0;
         if (good) {
@@ -258,33 +278,21 @@ class Bench {
         }
         // in the far field half of a unitary transform's scale is applied here, half on the way back
         const T unit = scene.near() ? T(1) : 1 / std::sqrt(static_cast<T>(h) * w), tiny = scene.p.tiny_wave;
-        double error = 0;
-        T* sum = row(0);
         const T* measured = static_cast<const T*>(scene.p.amplitudes) + static_cast<std::ptrdiff_t>(k_) * h * w;
         const T* good = static_cast<const T*>(scene.p.good);
-        for (int y = 0; y < h; ++y) {
-            PTY_SIMD
-            for (int x = 0; x < w; ++x) sum[x] = 0;
-            for (int m = 0; m < M; ++m) {
-                const Plane<T> s = there[m].plane();
-                T *re = s.re + y * s.pitch, *im = s.im + y * s.pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    re[x] = unit * re[x] + tiny;
-                    im[x] = unit * im[x];
-                    sum[x] += re[x] * re[x] + im[x] * im[x];
-                }
-            }
-            error += constraint.apply(sum, measured + y * w, good ? good + y * w : nullptr, w);
-            for (int m = 0; m < M; ++m) {
-                const Plane<T> s = there[m].plane();
-                T *re = s.re + y * s.pitch, *im = s.im + y * s.pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    const T factor = unit * sum[x];
-                    re[x] *= factor;
-                    im[x] *= factor;
-                }
+        double error = 0;
+        if constexpr (Constraint::whole) {
+            if (!whole_) whole_ = std::make_unique<Field<T>>(h, w);
+            const Plane<T> plane = whole_->plane(), room{plane.im, plane.re, plane.pitch};
+            for (int y = 0; y < h; ++y) intensities(there, y, unit, tiny, plane.re + y * plane.pitch);
+            error = constraint.apply(plane, room, measured, good, h, w);
+            for (int y = 0; y < h; ++y) scale(there, y, unit, plane.re + y * plane.pitch);
+        } else {
+            T* sum = row(0);
+            for (int y = 0; y < h; ++y) {
+                intensities(there, y, unit, tiny, sum);
+                error += constraint.apply(sum, measured + y * w, good ? good + y * w : nullptr, w);
+                scale(there, y, unit, sum);
             }
         }
         for (int m = 0; m < M; ++m) {
@@ -304,6 +312,33 @@ class Bench {
     std::vector<Field<T>> waves, spectra;
 
   private:
+    // A row of the waves at the detector, brought to scale, and the sum of its intensities.
+    void intensities(std::vector<Field<T>>& there, int y, T unit, T tiny, T* sum) {
+        PTY_SIMD
+        for (int x = 0; x < scene.w; ++x) sum[x] = 0;
+        for (int m = 0; m < scene.M; ++m) {
+            const Plane<T> s = there[m].plane();
+            T *re = s.re + y * s.pitch, *im = s.im + y * s.pitch;
+            PTY_SIMD
+            for (int x = 0; x < scene.w; ++x) {
+                re[x] = unit * re[x] + tiny;
+                im[x] = unit * im[x];
+                sum[x] += re[x] * re[x] + im[x] * im[x];
+            }
+        }
+    }
+    void scale(std::vector<Field<T>>& there, int y, T unit, const T* factor) {
+        for (int m = 0; m < scene.M; ++m) {
+            const Plane<T> s = there[m].plane();
+            T *re = s.re + y * s.pitch, *im = s.im + y * s.pitch;
+            PTY_SIMD
+            for (int x = 0; x < scene.w; ++x) {
+                const T times = unit * factor[x];
+                re[x] *= times;
+                im[x] *= times;
+            }
+        }
+    }
     void ramp(Plane<T> from, Plane<T> to, bool conjugate, T scale, bool add) {
         ramped<T>(from, to, ry_.get(), rx_.get(), scene.h, scene.w, conjugate, scale, add);
     }
@@ -327,6 +362,7 @@ class Bench {
     const std::ptrdiff_t row_;
     Fft2<T> fft_;
     Block<T> ry_, rx_, rows_;  // ramps with their real parts first
+    std::unique_ptr<Field<T>> whole_;  // intensities and what a constraint needs beside them
     int k_ = 0;
 };
 

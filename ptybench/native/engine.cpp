@@ -3,6 +3,7 @@
 // They do what the torch engines do, which are the reference and the fallback. Complex tensors come and go interleaved;
 // in here the real and imaginary parts lie apart, where arithmetic needs no shuffling.
 
+#include "leastsquares.hpp"
 #include "projections.hpp"
 #include "visits.hpp"
 
@@ -20,6 +21,16 @@ void* made(const PtyProblem* problem, int threads) {
 }  // namespace pty
 
 extern "C" {
+
+// Transforms a field of its own there and back, so often: what an epoch cannot be faster than.
+void pty_transforms_f32(int64_t rows, int64_t columns, int64_t count) {
+    pty::Fft2<float> fft(static_cast<int>(rows), static_cast<int>(columns));
+    pty::Field<float> from(static_cast<int>(rows), static_cast<int>(columns)), to(static_cast<int>(rows), static_cast<int>(columns));
+    for (int64_t i = 0; i < count; ++i) {
+        fft.forward(from.plane(), to.plane());
+        fft.backward(to.plane(), from.plane());
+    }
+}
 
 int pty_able(int64_t n) { return pty::Plan<float>::able(static_cast<int>(n)); }
 
@@ -54,8 +65,22 @@ int pty_able(int64_t n) { return pty::Plan<float>::able(static_cast<int>(n)); }
                                                        static_cast<T*>(pull), static_cast<T*>(light));                 \
     }
 
+#define PTY_EXPORT_LEASTSQUARES(suffix, T)                                                                             \
+    void* pty_make_leastsquares_##suffix(const PtyProblem* problem, int64_t threads) {                                 \
+        return pty::made<pty::LeastSquares<T>>(problem, threads);                                                      \
+    }                                                                                                                  \
+    void pty_free_leastsquares_##suffix(void* it) { delete static_cast<pty::LeastSquares<T>*>(it); }                   \
+    double pty_batches_##suffix(void* it, const int64_t* order, int64_t count, int64_t batch, int64_t refine,          \
+                                void* object, void* probe, const void* weight, PtyLeastSquares how) {                  \
+        return static_cast<pty::LeastSquares<T>*>(it)->visits(order, count, batch, refine != 0,                        \
+                                                              static_cast<T*>(object), static_cast<T*>(probe),         \
+                                                              static_cast<const T*>(weight), how);                     \
+    }
+
 PTY_EXPORT(f32, float)
 PTY_EXPORT(f64, double)
 PTY_EXPORT_PROJECTIONS(f32, float)
 PTY_EXPORT_PROJECTIONS(f64, double)
+PTY_EXPORT_LEASTSQUARES(f32, float)
+PTY_EXPORT_LEASTSQUARES(f64, double)
 }

@@ -71,8 +71,12 @@ def settled(kind: type, statement: str, hooks: tuple[str, ...]) -> bool:
 
     A subclass that changes one of them does something that the kernel cannot know.
     """
-    place = {name: next(i for i, base in enumerate(kind.__mro__) if name in vars(base)) for name in (statement, *hooks)}
-    return all(place[statement] <= place[hook] for hook in hooks)
+    for base in kind.__mro__:
+        if statement in vars(base):
+            return True
+        if any(hook in vars(base) for hook in hooks):
+            return False
+    return False
 
 
 class Kernel:

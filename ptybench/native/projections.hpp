@@ -21,6 +21,7 @@ namespace pty {
 // The steps of ADMM on the modulus: the wave times (prox - ρ) / ρ.
 template <class T>
 struct Proximal {
+    static constexpr bool whole = false;
     T beta;
     bool poisson;
     T apply(T* row, const T* measured, const T* good, int count) const {

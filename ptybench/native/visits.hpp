@@ -283,20 +283,6 @@ class Visits {
             oim[x] += share[x] * im[x];
         }
     }
-    static void add_row(Plane<T> from, Plane<T> to, int y, int columns, T times) {
-        const T *fre = from.re + y * from.pitch, *fim = from.im + y * from.pitch;
-        T *tre = to.re + y * to.pitch, *tim = to.im + y * to.pitch;
-        PTY_SIMD
-        for (int x = 0; x < columns; ++x) {
-            tre[x] += times * fre[x];
-            tim[x] += times * fim[x];
-        }
-    }
-    static void clear_rows(Field<T>& field, int first, int end) {
-        const Plane<T> plane = field.plane();
-        std::memset(plane.re + first * plane.pitch, 0, (end - first) * plane.pitch * sizeof(T));
-        std::memset(plane.im + first * plane.pitch, 0, (end - first) * plane.pitch * sizeof(T));
-    }
     // One by the number of these windows that cover a pixel, 1 where none does.
     void share(const int64_t* index, int64_t count, int first, int end) {
         shares_.resize(static_cast<std::size_t>(H) * W);
