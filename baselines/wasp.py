@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ptybench.engines.rules import Rule, Sums
 from ptybench.engines.sequential import SequentialOptions, SequentialSolver
 from ptybench.optics.forward import over_modes
 from ptybench.specs import Tunable
@@ -42,15 +43,20 @@ class WASP(SequentialSolver):
         alpha: Annotated[float, Field(gt=0, le=100), Tunable(0.5, 8.0, log=True)] = 2.0
         beta: Annotated[float, Field(gt=0, le=100), Tunable(0.25, 4.0, log=True)] = 1.0
 
-    def object_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``1 / (Σ_m|P_m|² + α mean Σ_m|P_m|²)``."""
-        intensity = power.real
-        mean = intensity.mean(dim=(-2, -1), keepdim=True)
-        return torch.add(intensity, mean, alpha=self.options.alpha).reciprocal_()
+    def rules(self) -> tuple[Rule, Rule]:
+        """``1 / (Σ_m|P_m|² + α mean Σ_m|P_m|²)`` and ``1 / (|O|² + β)``."""
+        alpha, beta = self.options.alpha, self.options.beta
+        return (
+            Rule(1 / (1 + alpha), damping=alpha / (1 + alpha), against="mean"),
+            Rule(1 / (1 + beta), damping=beta / (1 + beta), against="one"),
+        )
 
-    def probe_weight(self, power: Tensor, largest: Tensor) -> Tensor:
-        """``1 / (|O|² + β)``."""
-        return power.real.add(self.options.beta).reciprocal_()
+    @property
+    def sums(self) -> Sums:
+        """The sums of the averages."""
+        return Sums(
+            self.object_sum.array[0], self.object_power.array[0], self.probe_sum, self.pulled, self.probe_power
+        )
 
     @torch.inference_mode()
     def epoch(self) -> float:

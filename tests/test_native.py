@@ -21,6 +21,7 @@ from ptybench.baselines.pie import PIE
 from ptybench.baselines.raar import RAAR
 from ptybench.baselines.rpie import RPIE
 from ptybench.baselines.sdr import SDR
+from ptybench.baselines.wasp import WASP
 
 from ptybench.engines import projection
 from ptybench.engines.projection import ProjectionSolver
@@ -40,6 +41,7 @@ FAMILY: list[tuple[type[SequentialSolver], dict[str, Any]]] = [
     (PIE, {"alpha": 0.1, "beta": 0.8}),
     (MPIE, {"every": 7}),
     (SDR, {}),
+    (WASP, {"alpha": 1.5, "beta": 0.7}),
 ]
 
 
@@ -99,10 +101,12 @@ def test_kernels_do_what_torch_does(
     (ours, our_errors), (torchs, torch_errors) = both(
         kind, measurement, monkeypatch, batch=batch, overlaps=overlaps, **options
     )
-    # pixels that are dark at the flat start take their phase from rounding: 1e-16 there is 1e-11 after two epochs
-    assert differ(ours.object, torchs.object) < 1e-9
-    assert differ(ours.shifted.held, torchs.shifted.held) < 1e-9
-    assert our_errors == pytest.approx(torch_errors, rel=1e-9)
+    # pixels that are dark at the flat start take their phase from rounding: 1e-16 there is 1e-11 after two epochs, and
+    # WASP divides sums where there is a millionth of the light
+    close = 1e-7 if kind is WASP else 1e-9
+    assert differ(ours.object, torchs.object) < close
+    assert differ(ours.shifted.held, torchs.shifted.held) < close
+    assert our_errors == pytest.approx(torch_errors, rel=close)
     assert ours.model.ffts == torchs.model.ffts
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 
 class Rule(NamedTuple):
-    """The weight ``γ / ((1-d) p + d max p)`` of a power ``p``, times ``√(p / max p)`` where ``trusted``."""
+    """The weight ``γ / ((1-d) p + d r)`` of a power ``p``, times ``√(p / r)`` where ``trusted``.
+
+    The reference ``r`` is what ``p`` is measured against: its ``largest`` value, its ``mean``, or ``one``.
+    """
 
     step: float
     damping: float
     trusted: bool = False
+    against: Literal["largest", "mean", "one"] = "largest"
 
 
 class Memory(NamedTuple):
@@ -21,6 +25,25 @@ class Memory(NamedTuple):
     waves: Tensor
     sigma: float
     keep: float
+
+
+class Sums(NamedTuple):
+    """What all patterns ask for, summed up over an epoch; see WASP.
+
+    Args:
+        object: ``(H, W)``, ``Σ_km P_m* ψ'_km``.
+        object_power: ``(H, W)`` complex, ``Σ_km |P_m|²``.
+        probe: ``(M, h, w)``, ``Σ_k |O_k|² P_m``.
+        probe_pull: ``(M, h, w)`` as the probe is held, ``Σ_k O_k* Δψ_km`` shifted back.
+        probe_power: ``(1, h, w)`` complex, ``Σ_k |O_k|²``.
+
+    """
+
+    object: Tensor
+    object_power: Tensor
+    probe: Tensor
+    probe_pull: Tensor
+    probe_power: Tensor
 
 
 class Step(NamedTuple):

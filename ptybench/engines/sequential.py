@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.rules import Memory, Rule
+from ptybench.engines.rules import Memory, Rule, Sums
 from ptybench.native import library
 from ptybench.native.visits import Visits
 from ptybench.optics.forward import ShiftedProbe, Windowed, largest_power, over_modes
@@ -84,6 +84,11 @@ class SequentialSolver(Solver):
         """The exit waves that a method remembers from visit to visit, see :meth:`exit_change`; none in most."""
         return None
 
+    @property
+    def sums(self) -> Sums | None:
+        """What all patterns ask for, where a method needs its sums; none in most."""
+        return None
+
     def rules(self) -> tuple[Rule, Rule]:
         """What ``Σ_m P_m* Δψ_m`` and ``O* Δψ_m`` are multiplied with, of ``Σ_m |P_m|²`` and ``|O|²``."""
         raise NotImplementedError
@@ -137,6 +142,7 @@ class SequentialSolver(Solver):
             batch=self.options.batch,
             mean=self.options.overlaps == "mean",
             memory=self.memory,
+            sums=self.sums,
         )
 
     def lay_out(self) -> None:
@@ -233,10 +239,15 @@ def batches(order: list[int], size: int) -> list[list[int]]:
 
 def weight(rule: Rule, power: Tensor, largest: Tensor) -> Tensor:
     """What a rule says of a power, complex with imaginary part 0, and its largest value."""
-    if rule.damping == 1 and not rule.trusted:
+    if rule.against == "largest" and rule.damping == 1 and not rule.trusted:
         return rule.step / largest
-    found = torch.lerp(power.real, largest, rule.damping).reciprocal_().mul_(rule.step)
-    return found.mul_((power.real / largest).sqrt_()) if rule.trusted else found
+    intensity, reference = power.real, largest
+    if rule.against == "mean":
+        reference = intensity.mean(dim=(-2, -1), keepdim=True)
+    elif rule.against == "one":
+        reference = torch.ones_like(largest)
+    found = torch.lerp(intensity, reference, rule.damping).reciprocal_().mul_(rule.step)
+    return found.mul_((intensity / reference).sqrt_()) if rule.trusted else found
 
 
 def pulled(field: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:

@@ -257,6 +257,19 @@ class Bench {
             fft_.backward(spectra[m].plane(), to[m].plane());
         }
     }
+    // Fields of given spectra where they are.
+    void unshifted(const std::vector<Field<T>>& held, std::vector<Field<T>>& to) {
+        const T scale = T(1) / (static_cast<T>(scene.h) * scene.w);
+        for (int m = 0; m < scene.M; ++m) {
+            fft_.backward(held[m].plane(), to[m].plane());
+            for (int y = 0; y < scene.h; ++y) {
+                const Plane<T> plane = to[m].plane();
+                T *re = plane.re + y * plane.pitch, *im = plane.im + y * plane.pitch;
+                PTY_SIMD
+                for (int x = 0; x < scene.w; ++x) re[x] *= scale, im[x] *= scale;
+            }
+        }
+    }
     // The adjoint: adds the spectra of the waves, shifted back, to `to`.
     void shift_back(std::vector<Field<T>>& to) {
         for (int m = 0; m < scene.M; ++m) {

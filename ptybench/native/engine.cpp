@@ -41,10 +41,10 @@ int pty_able(int64_t n) { return pty::Plan<float>::able(static_cast<int>(n)); }
     void pty_free_visits_##suffix(void* visits) { delete static_cast<pty::Visits<T>*>(visits); }                       \
     double pty_visits_##suffix(void* visits, const int64_t* order, int64_t count, int64_t batch, int64_t mean,         \
                                int64_t refine, void* object, void* probe, PtyRule object_rule, PtyRule probe_rule,     \
-                               PtyMemory memory) {                                                                     \
+                               PtyMemory memory, PtySums sums) {                                                       \
         return static_cast<pty::Visits<T>*>(visits)->visits(order, count, batch, mean != 0, refine != 0,               \
                                                             static_cast<T*>(object), static_cast<T*>(probe),           \
-                                                            object_rule, probe_rule, memory);                          \
+                                                            object_rule, probe_rule, memory, sums);                    \
     }
 
 #define PTY_EXPORT_PROJECTIONS(suffix, T)                                                                              \

@@ -6,10 +6,11 @@
 
 extern "C" {
 
-// γ / ((1-d) p + d max p) with the power p of the other field; times √(p / max p) where it is trusted by brightness
+// γ / ((1-d) p + d r) with the power p of the other field and a reference r, which is its maximum (0), its mean (1) or
+// one (2); times √(p / r) where it is trusted by brightness
 struct PtyRule {
     double step, damping;
-    int64_t trusted;
+    int64_t trusted, against;
 };
 
 // Memory of exit waves: the constraint is applied to (1+σ) P O - σ ψ, the change scaled by `keep`, ψ ← P O + change.
@@ -17,14 +18,27 @@ struct PtyMemory {
     void* waves;  // (K, M, h, w) complex; or null
     double sigma, keep;
 };
+
+// What each pattern asks for, summed up over the visits of a call, as spectra where the probe is held as such; or nulls.
+struct PtySums {
+    void* object;        // (H, W) complex, Σ_km P* ψ'
+    void* object_power;  // (H, W) complex, Σ_km |P|²
+    void* probe;         // (M, h, w) complex, Σ_k |O|² P, never as spectra
+    void* probe_pull;    // (M, h, w) complex, Σ_k O* Δψ, shifted back
+    void* probe_power;   // (h, w) complex, Σ_k |O|²
+};
 }
 
 namespace pty {
 
 template <class T>
 struct Weight {
-    Weight(PtyRule rule, T largest)
-        : step(rule.step), part(1 - rule.damping), floor(T(rule.damping) * largest), scale(1 / largest), trusted(rule.trusted) {}
+    Weight(PtyRule rule, T reference)
+        : step(rule.step),
+          part(1 - rule.damping),
+          floor(T(rule.damping) * reference),
+          scale(1 / reference),
+          trusted(rule.trusted) {}
     void apply(const T* power, T* weight, int count) const {
         if (trusted)
             PTY_SIMD
@@ -35,6 +49,30 @@ struct Weight {
     }
     T step, part, floor, scale;
     bool trusted;
+};
+
+// The reference of a rule, found row by row.
+template <class T>
+struct Reference {
+    explicit Reference(int64_t against) : against(against) {}
+    void take(const T* power, int count) {
+        if (against == 0) {
+            T most = largest;
+            PTY_SIMD
+            for (int x = 0; x < count; ++x) most = std::max(most, power[x]);
+            largest = most;
+        } else if (against == 1) {
+            T row = 0;
+            PTY_SIMD
+            for (int x = 0; x < count; ++x) row += power[x];
+            sum += row;
+            pixels += count;
+        }
+    }
+    T value() const { return against == 0 ? largest : against == 1 ? static_cast<T>(sum / pixels) : T(1); }
+    int64_t against, pixels = 0;
+    T largest = 0;
+    double sum = 0;
 };
 
 template <class T>
@@ -50,58 +88,78 @@ class Visits {
     }
 
     double visits(const int64_t* order, int64_t count, int64_t batch, bool mean, bool refine, T* object, T* probe,
-                  PtyRule object_rule, PtyRule probe_rule, const PtyMemory& memory) {
+                  PtyRule object_rule, PtyRule probe_rule, PtyMemory memory, PtySums sums) {
         FlushTiny flush;
+        object_rule_ = object_rule, probe_rule_ = probe_rule, memory_ = memory, refine_ = refine;
         spread(object, object_.plane(), H, W);
         for (int m = 0; m < M; ++m) spread(probe + 2L * m * h * w, held_[m].plane(), h, w);
-        largest_probe_ = unknown;
+        reference_ = unknown;
+        summing_ = sums.object != nullptr;
+        if (summing_)
+            for (auto& desk : desks_) desk->sums.clear(scene_);
         double error = 0;
         if (batch == 1)
-            for (int64_t i = 0; i < count; ++i) error += visit(order[i], refine, object_rule, probe_rule, memory);
+            for (int64_t i = 0; i < count; ++i) error += visit(order[i]);
         else
             for (int64_t i = 0; i < count; i += batch)
-                error += together(order + i, std::min(batch, count - i), mean, refine, object_rule, probe_rule, memory);
+                error += together(order + i, std::min(batch, count - i), mean);
         gather(object_.plane(), object, H, W);
         if (refine)
             for (int m = 0; m < M; ++m) gather(held_[m].plane(), probe + 2L * m * h * w, h, w);
+        if (summing_) hand_over(sums);
         return error;
     }
 
   private:
+    // The fields of PtySums, of one thread.
+    struct Sums {
+        Field<T> object, object_power, probe_power;
+        std::vector<Field<T>> probe, probe_pull;
+        void clear(const Scene<T>& scene) {
+            object = Field<T>(scene.H, scene.W);
+            object_power = Field<T>(scene.H, scene.W);
+            probe_power = Field<T>(scene.h, scene.w);
+            probe = fields<T>(scene.M, scene.h, scene.w);
+            probe_pull = fields<T>(scene.M, scene.h, scene.w);
+        }
+    };
     struct Desk : Bench<T> {
         explicit Desk(const Scene<T>& scene)
             : Bench<T>(scene), shifted(scene.shifting() ? fields<T>(scene.M, scene.h, scene.w) : std::vector<Field<T>>()), probe(scene.M) {}
         std::vector<Field<T>> shifted;
         std::vector<Plane<T>> probe;  // of each mode, where this pattern sees it
-        T largest_object = 0, largest_probe = 0;
+        T object_reference = 0, probe_reference = 0;  // of the object's own power, of the probe's
+        Sums sums;
+        std::vector<Field<T>> pulls;  // of the probe without a weight, where they are summed up
     };
     bool shifting() const { return scene_.shifting(); }
     Plane<T> patch(int k) const { return scene_.window(object_, k); }
 
     // Looks at pattern k: exit waves, then their change by the modulus constraint, which is left in `waves`. Returns the
-    // squared error. `largest_probe` is found where it is unknown.
-    double look(Desk& desk, int k, const PtyMemory& memory) {
+    // squared error. The reference of the probe's power is found where it is unknown.
+    double look(Desk& desk, int k) {
         desk.turn_to(k);
         if (shifting()) desk.shift(held_, desk.shifted);
         for (int m = 0; m < M; ++m) desk.probe[m] = (shifting() ? desk.shifted : held_)[m].plane();
-        exit_waves(desk, k, memory);
+        exit_waves(desk, k);
         const double error = desk.constrain(Modulus<T>());
-        if (memory.waves) remember(desk, k, memory);
+        if (memory_.waves) remember(desk, k);
         return error;
     }
-    T* remembered(const PtyMemory& memory, int k, int m, int y) const {
-        return static_cast<T*>(memory.waves) + 2 * (((static_cast<std::ptrdiff_t>(k) * M + m) * h + y) * w);
+    T* remembered(int k, int m, int y) const {
+        return static_cast<T*>(memory_.waves) + 2 * (((static_cast<std::ptrdiff_t>(k) * M + m) * h + y) * w);
     }
-    void exit_waves(Desk& desk, int k, const PtyMemory& memory) {
+    void exit_waves(Desk& desk, int k) {
         const Plane<T> o = patch(k);
-        const bool find = desk.largest_probe == unknown;
-        T most_object = 0, most_probe = 0;
-        T* sum = desk.row(0);
-        const T sigma = memory.sigma;
+        const bool find = desk.probe_reference == unknown;
+        Reference<T> of_object(probe_rule_.against), of_probe(object_rule_.against);
+        T *sum = desk.row(0), *power = desk.row(1);
+        const T sigma = memory_.sigma;
         for (int y = 0; y < h; ++y) {
             const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
             PTY_SIMD
-            for (int x = 0; x < w; ++x) most_object = std::max(most_object, ore[x] * ore[x] + oim[x] * oim[x]);
+            for (int x = 0; x < w; ++x) power[x] = ore[x] * ore[x] + oim[x] * oim[x];
+            of_object.take(power, w);
             PTY_SIMD
             for (int x = 0; x < w; ++x) sum[x] = 0;
             for (int m = 0; m < M; ++m) {
@@ -113,8 +171,8 @@ class Visits {
                     wre[x] = pre[x] * ore[x] - pim[x] * oim[x];
                     wim[x] = pre[x] * oim[x] + pim[x] * ore[x];
                 }
-                if (memory.waves) {  // P O takes the place of ψ there until the change is known
-                    T* kept = remembered(memory, k, m, y);
+                if (memory_.waves) {  // P O takes the place of ψ there until the change is known
+                    T* kept = remembered(k, m, y);
                     PTY_SIMD
                     for (int x = 0; x < w; ++x) {
                         const T re = wre[x], im = wim[x];
@@ -128,19 +186,17 @@ class Visits {
                 PTY_SIMD
                 for (int x = 0; x < w; ++x) sum[x] += pre[x] * pre[x] + pim[x] * pim[x];
             }
-            if (find)
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) most_probe = std::max(most_probe, sum[x]);
+            if (find) of_probe.take(sum, w);
         }
-        desk.largest_object = most_object;
-        if (find) desk.largest_probe = most_probe;
+        desk.object_reference = of_object.value();
+        if (find) desk.probe_reference = of_probe.value();
     }
-    void remember(Desk& desk, int k, const PtyMemory& memory) {
-        const T keep = memory.keep;
+    void remember(Desk& desk, int k) {
+        const T keep = memory_.keep;
         for (int m = 0; m < M; ++m)
             for (int y = 0; y < h; ++y) {
                 const Plane<T> wave = desk.waves[m].plane();
-                T *re = wave.re + y * wave.pitch, *im = wave.im + y * wave.pitch, *kept = remembered(memory, k, m, y);
+                T *re = wave.re + y * wave.pitch, *im = wave.im + y * wave.pitch, *kept = remembered(k, m, y);
                 PTY_SIMD
                 for (int x = 0; x < w; ++x) {
                     re[x] *= keep;
@@ -151,18 +207,18 @@ class Visits {
             }
     }
 
-    double visit(int k, bool refine, PtyRule object_rule, PtyRule probe_rule, const PtyMemory& memory) {
+    double visit(int k) {
         Desk& desk = *desks_[0];
-        desk.largest_probe = shifting() ? unknown : largest_probe_;
-        const double error = look(desk, k, memory);
-        largest_probe_ = desk.largest_probe;
-        update(desk, k, refine, object_rule, probe_rule, patch(k), held_);
-        if (refine && !shifting()) largest_probe_ = largest_power(desk);
+        desk.probe_reference = shifting() ? unknown : reference_;
+        const double error = look(desk, k);
+        reference_ = desk.probe_reference;
+        stand_still();
+        update(desk, k, patch(k), held_);
+        if (refine_ && !shifting()) reference_ = probe_reference(desk);
         return error;
     }
 
-    double together(const int64_t* index, int64_t count, bool mean, bool refine, PtyRule object_rule,
-                    PtyRule probe_rule, const PtyMemory& memory) {
+    double together(const int64_t* index, int64_t count, bool mean) {
         const int threads = crew_.size();
         while (static_cast<int>(moves_.size()) < threads) {
             moves_.emplace_back(H, W);
@@ -174,14 +230,15 @@ class Visits {
             first = std::min<int>(first, scene_.p.corners[2 * index[i]]);
             end = std::max<int>(end, scene_.p.corners[2 * index[i]] + h);
         }
+        stand_still();
         crew_.run([&](int t) {
             clear_rows(moves_[t], first, end);
             for (auto& turn : turns_[t]) turn.clear();
             for (int64_t i = count * t / threads; i < count * (t + 1) / threads; ++i) {
                 Desk& desk = *desks_[t];
-                desk.largest_probe = unknown;
-                errors[t] += look(desk, index[i], memory);
-                update(desk, index[i], refine, object_rule, probe_rule, scene_.window(moves_[t], index[i]), turns_[t]);
+                desk.probe_reference = unknown;
+                errors[t] += look(desk, index[i]);
+                update(desk, index[i], scene_.window(moves_[t], index[i]), turns_[t]);
             }
         });
         if (mean) share(index, count, first, end);
@@ -189,7 +246,7 @@ class Visits {
         crew_.run([&](int t) {
             for (int y = first + (end - first) * t / threads; y < first + (end - first) * (t + 1) / threads; ++y)
                 for (int s = 0; s < threads; ++s) add_moves(moves_[s].plane(), y, mean ? shares_.data() + static_cast<std::size_t>(y) * W : nullptr);
-            if (!refine) return;
+            if (!refine_) return;
             for (int m = 0; m < M; ++m)
                 for (int s = 0; s < threads; ++s)
                     for (int y = h * t / threads; y < h * (t + 1) / threads; ++y)
@@ -201,10 +258,10 @@ class Visits {
     }
 
     // Adds the object's step of a pattern to `moves`, which may be the patch itself, and the probe's to `turn`.
-    void update(Desk& desk, int k, bool refine, PtyRule object_rule, PtyRule probe_rule, Plane<T> moves,
-                std::vector<Field<T>>& turn) {
-        const Weight<T> object_weight(object_rule, desk.largest_probe + T(scene_.p.tiny_power));
-        const Weight<T> probe_weight(probe_rule, desk.largest_object + T(scene_.p.tiny_power));
+    void update(Desk& desk, int k, Plane<T> moves, std::vector<Field<T>>& turn) {
+        const Weight<T> object_weight(object_rule_, desk.probe_reference + T(scene_.p.tiny_power));
+        const Weight<T> probe_weight(probe_rule_, desk.object_reference + T(scene_.p.tiny_power));
+        if (summing_) sum_up(desk, k);
         const Plane<T> o = patch(k);
         T *power = desk.row(0), *weight = desk.row(1), *pull_re = desk.row(2), *pull_im = desk.row(3);
         for (int y = 0; y < h; ++y) {
@@ -215,7 +272,7 @@ class Visits {
                 power[x] = ore[x] * ore[x] + oim[x] * oim[x];
                 pull_re[x] = pull_im[x] = 0;
             }
-            if (refine) probe_weight.apply(power, weight, w);
+            if (refine_) probe_weight.apply(power, weight, w);
             PTY_SIMD
             for (int x = 0; x < w; ++x) power[x] = 0;
             for (int m = 0; m < M; ++m) {
@@ -228,7 +285,7 @@ class Visits {
                     pull_re[x] += pre[x] * dre[x] + pim[x] * dim[x];
                     pull_im[x] += pre[x] * dim[x] - pim[x] * dre[x];
                 }
-                if (!refine) continue;
+                if (!refine_) continue;
                 if (shifting()) {
                     PTY_SIMD
                     for (int x = 0; x < w; ++x) {
@@ -253,11 +310,94 @@ class Visits {
                 mim[x] += weight[x] * pull_im[x];
             }
         }
-        if (refine && shifting()) desk.shift_back(turn);
+        if (refine_ && shifting()) desk.shift_back(turn);
     }
 
-    T largest_power(Desk& desk) const {
-        T largest = 0, *power = desk.row(0);
+    // The probe that is averaged is that of no fraction.
+    void stand_still() {
+        if (!summing_ || !refine_ || !shifting()) return;
+        if (still_.empty()) still_ = fields<T>(M, h, w);
+        desks_[0]->unshifted(held_, still_);
+    }
+
+    // Adds what a pattern asks for to the sums, before object and probe have changed.
+    void sum_up(Desk& desk, int k) {
+        Sums& sums = desk.sums;
+        const Plane<T> o = patch(k), object = scene_.window(sums.object, k), object_power = scene_.window(sums.object_power, k);
+        for (int m = 0; m < M; ++m)
+            for (int y = 0; y < h; ++y) {
+                const Plane<T> pr = desk.probe[m], change = desk.waves[m].plane();
+                const T *pre = pr.re + y * pr.pitch, *pim = pr.im + y * pr.pitch;
+                const T *dre = change.re + y * change.pitch, *dim = change.im + y * change.pitch;
+                const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
+                T *re = object.re + y * object.pitch, *im = object.im + y * object.pitch;
+                T* light = object_power.re + y * object_power.pitch;
+                PTY_SIMD
+                for (int x = 0; x < w; ++x) {
+                    const T power = pre[x] * pre[x] + pim[x] * pim[x];
+                    re[x] += power * ore[x] + pre[x] * dre[x] + pim[x] * dim[x];
+                    im[x] += power * oim[x] + pre[x] * dim[x] - pim[x] * dre[x];
+                    light[x] += power;
+                }
+            }
+        if (!refine_) return;
+        if (shifting() && desk.pulls.empty()) desk.pulls = fields<T>(M, h, w);
+        for (int m = 0; m < M; ++m)
+            for (int y = 0; y < h; ++y) {
+                const Plane<T> still = (shifting() ? still_ : held_)[m].plane(), change = desk.waves[m].plane();
+                const Plane<T> probe = sums.probe[m].plane(), light = sums.probe_power.plane();
+                const Plane<T> pull = (shifting() ? desk.pulls : sums.probe_pull)[m].plane();
+                const T *sre = still.re + y * still.pitch, *sim = still.im + y * still.pitch;
+                const T *dre = change.re + y * change.pitch, *dim = change.im + y * change.pitch;
+                const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
+                T *re = probe.re + y * probe.pitch, *im = probe.im + y * probe.pitch;
+                T *tre = pull.re + y * pull.pitch, *tim = pull.im + y * pull.pitch, *total = light.re + y * light.pitch;
+                const T stay = shifting() ? 0 : 1, once = m == 0 ? 1 : 0;
+                PTY_SIMD
+                for (int x = 0; x < w; ++x) {
+                    const T power = ore[x] * ore[x] + oim[x] * oim[x];
+                    re[x] += power * sre[x];
+                    im[x] += power * sim[x];
+                    tre[x] = stay * tre[x] + ore[x] * dre[x] + oim[x] * dim[x];
+                    tim[x] = stay * tim[x] + ore[x] * dim[x] - oim[x] * dre[x];
+                    total[x] += once * power;
+                }
+            }
+        if (shifting()) {
+            std::swap(desk.pulls, desk.waves);
+            desk.shift_back(sums.probe_pull);
+            std::swap(desk.pulls, desk.waves);
+        }
+    }
+    void hand_over(const PtySums& to) {
+        const std::ptrdiff_t pixels = 2 * static_cast<std::ptrdiff_t>(h) * w;
+        Sums& all = desks_[0]->sums;
+        for (std::size_t t = 1; t < desks_.size(); ++t) {
+            Sums& own = desks_[t]->sums;
+            for (int y = 0; y < H; ++y) {
+                add_row(own.object.plane(), all.object.plane(), y, W, T(1));
+                add_row(own.object_power.plane(), all.object_power.plane(), y, W, T(1));
+            }
+            for (int y = 0; y < h; ++y) {
+                add_row(own.probe_power.plane(), all.probe_power.plane(), y, w, T(1));
+                for (int m = 0; m < M; ++m) {
+                    add_row(own.probe[m].plane(), all.probe[m].plane(), y, w, T(1));
+                    add_row(own.probe_pull[m].plane(), all.probe_pull[m].plane(), y, w, T(1));
+                }
+            }
+        }
+        gather(all.object.plane(), static_cast<T*>(to.object), H, W);
+        gather(all.object_power.plane(), static_cast<T*>(to.object_power), H, W);
+        gather(all.probe_power.plane(), static_cast<T*>(to.probe_power), h, w);
+        for (int m = 0; m < M; ++m) {
+            gather(all.probe[m].plane(), static_cast<T*>(to.probe) + pixels * m, h, w);
+            gather(all.probe_pull[m].plane(), static_cast<T*>(to.probe_pull) + pixels * m, h, w);
+        }
+    }
+
+    T probe_reference(Desk& desk) const {
+        Reference<T> found(object_rule_.against);
+        T* power = desk.row(0);
         for (int y = 0; y < h; ++y) {
             PTY_SIMD
             for (int x = 0; x < w; ++x) power[x] = 0;
@@ -266,10 +406,9 @@ class Visits {
                 PTY_SIMD
                 for (int x = 0; x < w; ++x) power[x] += re[x] * re[x] + im[x] * im[x];
             }
-            PTY_SIMD
-            for (int x = 0; x < w; ++x) largest = std::max(largest, power[x]);
+            found.take(power, w);
         }
-        return largest;
+        return found.value();
     }
 
     void add_moves(Plane<T> moves, int y, const T* share) {
@@ -301,8 +440,12 @@ class Visits {
     const Scene<T> scene_;
     const int M, h, w, H, W;
     Field<T> object_;
-    std::vector<Field<T>> held_;  // the probe, or its spectra where positions have fractions
-    T largest_probe_ = unknown;
+    std::vector<Field<T>> held_;   // the probe, or its spectra where positions have fractions
+    std::vector<Field<T>> still_;  // the probe of these spectra
+    PtyRule object_rule_{}, probe_rule_{};
+    PtyMemory memory_{};
+    bool refine_ = false, summing_ = false;
+    T reference_ = unknown;  // of the probe's power, where no fraction changes it
     std::vector<std::unique_ptr<Desk>> desks_;
     std::vector<Field<T>> moves_;               // of each thread, on the object's canvas
     std::vector<std::vector<Field<T>>> turns_;  // of each thread, as the probe is held

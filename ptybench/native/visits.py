@@ -7,20 +7,31 @@ import ctypes
 import numpy as np
 from torch import Tensor
 
-from ptybench.engines.rules import Memory, Rule
+from ptybench.engines.rules import Memory, Rule, Sums
 from ptybench.native.library import Kernel, address
 
 
 class _Rule(ctypes.Structure):
-    _fields_ = (("step", ctypes.c_double), ("damping", ctypes.c_double), ("trusted", ctypes.c_int64))
+    _fields_ = (
+        *((name, ctypes.c_double) for name in ("step", "damping")),
+        *((name, ctypes.c_int64) for name in ("trusted", "against")),
+    )
+
+    @classmethod
+    def of(cls, rule: Rule) -> _Rule:
+        return cls(rule.step, rule.damping, rule.trusted, ("largest", "mean", "one").index(rule.against))
 
 
 class _Memory(ctypes.Structure):
     _fields_ = (("waves", ctypes.c_void_p), ("sigma", ctypes.c_double), ("keep", ctypes.c_double))
 
 
+class _Sums(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in Sums._fields)
+
+
 _ARGUMENTS = [
-    *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4, *[ctypes.c_void_p] * 2, _Rule, _Rule, _Memory
+    *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4, *[ctypes.c_void_p] * 2, _Rule, _Rule, _Memory, _Sums
 ]  # fmt: skip
 
 
@@ -40,6 +51,7 @@ class Visits(Kernel):
         batch: int,
         mean: bool,
         memory: Memory | None,
+        sums: Sums | None,
     ) -> float:
         """Visit patterns in this order, ``batch`` at a time; change object and held probe; return the squared error.
 
@@ -52,6 +64,7 @@ class Visits(Kernel):
             batch: patterns that are updated together.
             mean: whether updates of a batch are averaged or added up.
             memory: exit waves that are remembered.
+            sums: overwritten with those of these visits.
 
         """
         index = np.array(order, np.int64)
@@ -59,8 +72,13 @@ class Visits(Kernel):
         visit = self.function("visits", ctypes.c_double, _ARGUMENTS)
         error: float = visit(
             self.address, index.ctypes.data, len(index), batch, mean, refine_probe,
-            address(object_), address(held), *(_Rule(*rule) for rule in rules), remembered,
+            address(object_), address(held), *(_Rule.of(rule) for rule in rules), remembered,
+            _Sums(*map(address, sums or [None] * 5)),
         )  # fmt: skip
-        shifts = 0 if self.model.ramps is None else 1 + refine_probe
-        self.model.ffts += len(order) * self.modes * (2 * self.model.propagator.ffts + shifts)
+        shifts, more = 0, 0
+        if self.model.ramps is not None:
+            shifts = 1 + refine_probe
+            if sums is not None and refine_probe:
+                shifts, more = shifts + 1, -(-len(order) // batch)
+        self.model.ffts += self.modes * (len(order) * (2 * self.model.propagator.ffts + shifts) + more)
         return error
