@@ -21,13 +21,13 @@ from typing import Any
 import h5py
 import numpy as np
 from cells import OURS, Cell, reconstruct, title
-from cyclopts import App, CycloptsError
 from environments import FOLDER, PEERS, install
 from exchange import Job
 from floor import floors
+from line import run
 
 from ptybench.cli.options import split_names
-from ptybench.errors import PtybenchError, UnknownName
+from ptybench.errors import UnknownName
 from ptybench.io.hdf5 import load_reconstruction, save_measurement
 from ptybench.native import library
 from ptybench.registry import load_task, resolve_method
@@ -232,13 +232,7 @@ def command(
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; every error is one sentence."""
-    app = App(name="speed.py", help_format="plaintext", result_action="return_value")
-    app.default(command)
-    try:
-        return int(app(words, exit_on_error=False, print_error=False) or 0)
-    except (CycloptsError, PtybenchError) as error:
-        print(f"speed.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code if isinstance(error, PtybenchError) else 2
+    return run(command, "speed.py", words)
 
 
 if __name__ == "__main__":
