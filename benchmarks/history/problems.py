@@ -1,4 +1,4 @@
-"""What the benchmarks work on, and where: measurements of any size, devices, kernels or torch."""
+"""What the benchmarks work on, and where: measurements of any size, devices, engines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import torch
 
 from ptybench.memory import usage_of
 from ptybench.native import library
-from ptybench.native.library import Kernel
-from ptybench.solver import Solver
 from ptybench.types import Estimate, Measurement
 
 DEVICES = ["cpu", "cuda"]
@@ -62,18 +60,10 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def choose(engine: str, device: str) -> None:
-    """Let the compiled kernels serve in this process, or torch do it all; skip where there are no kernels."""
+def choose(engine: str) -> None:
+    """Let the compiled kernels serve in this process where they can, or torch do it all."""
     os.environ[library.VARIABLE] = "off" if engine == "torch" else "on"
     library.loaded.cache_clear()
-    if engine == "kernels" and (device != "cpu" or library.flavour() is None):
-        raise NotImplementedError("no compiled kernels")
-
-
-def must_serve(engine: str, solver: Solver) -> None:
-    """Skip what has run in torch although it was to be kernels: it is measured as torch already."""
-    if engine == "kernels" and not any(isinstance(value, Kernel) for value in vars(solver).values()):
-        raise NotImplementedError("torch does it all")
 
 
 class Memory:

@@ -1,9 +1,9 @@
-"""The quality gate: is a commit worse than the one that it starts from, on the same cells and seeds?
+"""The quality gate: whether a commit is worse than the one that it starts from, on the same cells and seeds.
 
 Runs of two commits on one seed share specimen, probe, scan and noise, so what is tested is the *difference* per seed.
-A method is compared with itself: on the same task, field by field, at the same point, tier, domain and device. Where each
-commit has one variant of it (its defaults, say, which one of them changed) these two are compared, else those with equal
-options and budget. A cell that ended well before and fails now is a regression whatever the other seeds say.
+A method is compared with itself: on the same task, field by field, at the same point, tier, domain and device. Where
+each commit has one variant of it (its defaults, say, which one of them changed) these two are compared, else those with
+equal options and budget. A cell that ended well before and fails now is a regression whatever the other seeds say.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def gate(base: Iterable[Record], head: Iterable[Record], tolerance: float = TOLE
         for place in sorted({*before, *now}, key=repr)
         for name, old, new in _matched(place, before.get(place, {}), now.get(place, {}))
     ]
-    tested = [one for one in found if one.worse is not None]
-    corrected = iter(holm([one.worse for one in tested if one.worse is not None]))
-    return [one if one.worse is None else _judged(one, next(corrected)) for one in found]
+    raw = [one.worse for one in found if one.worse is not None]
+    corrected = iter(holm(raw))
+    return [one if one.worse is None else _judged(one, next(corrected), len(raw)) for one in found]
 
 
 _Runs = dict[int, Record]  # by seed
@@ -121,7 +121,7 @@ def _matched(
     place: Place, base: Mapping[Variant, _Runs], head: Mapping[Variant, _Runs]
 ) -> Iterable[tuple[str, _Runs, _Runs]]:
     if len(base) == len(head) == 1:
-        yield str(place), *base.values(), *head.values()
+        yield str(place), next(iter(base.values())), next(iter(head.values()))
         return
     variants = sorted({*base, *head}, key=repr)
     for count, variant in enumerate(variants, 1):
@@ -190,13 +190,17 @@ def _loss(seeds: Sequence[int], record: Record, metric: str) -> str:
     return f"had a result before, now: {how} (seed {seeds[0]}{more})"
 
 
-def _judged(one: Compared, worse: float) -> Compared:
+def _judged(one: Compared, worse: float, comparisons: int) -> Compared:
     assert one.fine is not None
     verdict = verdict_of(worse, one.fine)
-    if verdict == Verdict.NOISY and 0.5**one.pairs > LEVEL:
-        why = f"{one.pairs} seeds are too few, at least {math.ceil(-math.log2(LEVEL))} are needed"
+    if one.gain is None:  # none of the seeds has a number on both sides
+        change = "beyond the scale on one side"
     else:
-        p = one.fine if verdict == Verdict.OK else worse
-        shown = "" if verdict == Verdict.NOISY else f", p = {p:.2g}"
-        why = f"better by {number(one.gain)}, worse by up to {number(one.margin, 2)} is tolerated{shown}"
+        change = f"{'worse' if one.gain < 0 else 'better'} by {number(abs(one.gain))}"
+    why = f"{change}, {number(one.margin, 2)} worse is tolerated"
+    if verdict == Verdict.NOISY and comparisons * 0.5**one.pairs > LEVEL:  # the smallest p that there can be
+        seeds = math.ceil(math.log2(comparisons / LEVEL))
+        why += f", {one.pairs} seeds are too few: {seeds} can be significant among {comparisons} comparisons"
+    elif verdict != Verdict.NOISY:
+        why += f", p = {one.fine if verdict == Verdict.OK else worse:.2g}"
     return replace(one, worse=worse, verdict=verdict, why=why)

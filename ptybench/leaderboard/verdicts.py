@@ -1,9 +1,9 @@
 """What a comparison of two commits says, of quality and of speed: no data, noisy, regressed or ok.
 
-One rule for both. Something may be worse than before by a stated tolerance. It is *regressed* where a test shows that it
-is worse by more than that, *ok* where a test shows that it is not, and *noisy* where neither can be shown: there are too
-few runs, or they spread too widely. So a regression is always both significant and larger than the tolerance, and what
-could hide one is never called ok. Only *regressed* fails.
+One rule for both. Something may be worse than before by a stated tolerance. It is *regressed* where a test shows that
+it is worse by more than that, *ok* where a test shows that it is not, and *noisy* where neither can be shown: there are
+too few runs, or they spread too widely. So a regression is always both significant and larger than the tolerance, and
+what could hide one is never called ok. Only *regressed* fails.
 """
 
 from __future__ import annotations
