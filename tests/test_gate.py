@@ -182,6 +182,7 @@ def test_a_value_beyond_the_scale_beats_every_number() -> None:
     numbers = runs("epie", [0.5] * 6)
     assert one(numbers, beyond).verdict == one(beyond, beyond).verdict == OK
     assert one(beyond, numbers).verdict == REGRESSED
+    assert "now: error" in one(beyond, runs("epie", [None] * 6)).why
 
 
 @pytest.mark.parametrize("tolerance", [0, -1, math.inf, math.nan])

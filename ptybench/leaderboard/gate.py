@@ -152,7 +152,7 @@ def _compared(name: str, base: _Runs, head: _Runs, tolerance: float) -> Compared
     gains = [0.0 if old == new else (new - old if higher else old - new) for old, new in both.values()]
     margin = max(tolerance * abs(medians[0] or 0.0), ROUNDING)
     one = replace(one, gain=_median(gains), margin=margin)
-    lost = [seed for seed, (old, new) in both.items() if new == worst and math.isfinite(old)]
+    lost = [seed for seed, (_, new) in both.items() if new == worst]
     if lost:
         return replace(one, verdict=Verdict.REGRESSED, why=_loss(lost, head[lost[0]], metric))
     worse, fine = signed_rank_tails([gain + margin for gain in gains])
