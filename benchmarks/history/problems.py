@@ -22,10 +22,10 @@ PIXELS = 2**21  # of all patterns together, so that an epoch costs about the sam
 
 
 @lru_cache(1)  # the rounds of one benchmark; nothing changes a measurement
-def measurement(size: int, modes: int = 1, subpixel: bool = False) -> Measurement:
-    """Return Poisson counts of a random object, :data:`PIXELS` in patterns of ``(size, size)``."""
+def measurement(size: int, modes: int = 1, subpixel: bool = False, patterns: int = 0) -> Measurement:
+    """Return Poisson counts of a random object in patterns of ``(size, size)``, :data:`PIXELS` unless told how many."""
     rng = np.random.default_rng(0)
-    patterns = PIXELS // size**2
+    patterns = patterns or PIXELS // size**2
     grid = int(np.ceil(np.sqrt(patterns)))
     step = size // STEP
     corner = np.stack(np.meshgrid(np.arange(grid), np.arange(grid), indexing="ij"), -1).reshape(-1, 2)[:patterns] * step
