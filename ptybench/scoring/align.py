@@ -276,10 +276,13 @@ class Registration:
         image = self._seen(scipy.fft.ifft2(spectrum)) * self.weight
         c = self.factor(image, self.target)
         residual = c * image - self.target
-        jacobian = c * self._jacobian(spectrum, image)
-        gradient = (jacobian.conj() @ residual).real / self.energy
-        curvature = (jacobian.conj() @ jacobian.T).real / self.energy
-        cross = (jacobian.conj() @ self.target_jacobian.T).real / self.energy
+        jacobian = self._jacobian(spectrum, image)
+        jacobian *= c
+        # the real part of a complex product is the product of the parts side by side
+        slopes = jacobian.view(np.float64)
+        gradient = slopes @ residual.view(np.float64) / self.energy
+        curvature = slopes @ slopes.T / self.energy
+        cross = slopes @ self.target_jacobian.view(np.float64).T / self.energy
         # the image's noise makes J*J too steep; against the truth's slopes it averages out (full Newton to first order)
         scale = 1 / np.sqrt(np.maximum(np.diag(curvature), 1e-14))
         cross = scale[:, None] * (cross + cross.T) / 2 * scale
