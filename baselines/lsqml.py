@@ -12,7 +12,8 @@ from ptybench.engines.likelihood import FLOOR, STEP_TRIALS, poisson_change
 from ptybench.engines.rules import LeastSquaresRule
 from ptybench.engines.sequential import SequentialSolver
 from ptybench.native.leastsquares import LeastSquares
-from ptybench.optics.forward import Index, over_modes, total_intensity
+from ptybench.optics.forward import over_modes, total_intensity
+from ptybench.optics.patterns import Index
 from ptybench.solver import SolverOptions
 from ptybench.specs import Tunable
 
@@ -74,9 +75,12 @@ class LSQML(SequentialSolver):
             options.object_scale, options.probe_scale, DAMPING, TRIMMED, FLOOR, poisson, STEP_TRIALS
         )
 
-    def by_kernel(self, order: list[int], refine_probe: bool, threads: int) -> float:
-        """What :meth:`visits` does, by compiled kernels."""
+    def prepare_runs(self) -> None:
+        """The preconditioner serves a whole epoch."""
         self.lay_out()
+
+    def by_kernel(self, order: list[int], refine_probe: bool, threads: int, go_on: bool = False) -> float:
+        """What :meth:`visits` does, by compiled kernels."""
         if self._batches is None or not self._batches.fits(threads):
             self._batches = LeastSquares(self.model, len(self.shifted.held), threads)
         held, weight = self.shifted.held, self.weight.array

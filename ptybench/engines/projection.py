@@ -96,7 +96,7 @@ class ProjectionSolver(Solver):
         self.residual = exit_waves(self)
         self.base = self.object.clone()
         self.chunks = self.model.chunks(len(self._probe))
-        self.object_inertia = self.options.object_inertia * self.model.power / self.model.amplitudes.numel()
+        self.object_inertia = self.options.object_inertia * self.model.power / self.model.pixels
         self.probe_inertia = self.options.probe_inertia * self.model.count
         self._kernel: Projections | None = None
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.options.average or None)
@@ -168,11 +168,11 @@ class ProjectionSolver(Solver):
 
     def _rounds(self, refine_probe: bool) -> Tensor:
         """An epoch in torch; the squared error of the modulus."""
-        error = self.model.amplitudes.new_zeros(())
+        error = torch.zeros((), dtype=self.model.real, device=self.device)
         for rounds in range(self.options.inner if refine_probe else 1):
             self.seen.array.copy_(self.object)
             pull, weight = torch.zeros_like(self._probe), torch.full_like(self._probe[:1], self.probe_inertia)
-            for chunk in self.chunks:
+            for chunk in self.model.ahead(self.chunks) if rounds == 0 else self.chunks:
                 if rounds == 0:
                     error += self.advance(chunk, self.probes(chunk))
                 else:
@@ -310,8 +310,7 @@ class ReflectionSolver(ProjectionSolver):
     def setup(self) -> None:
         """Find the deviation up to which a pattern counts as met."""
         super().setup()
-        strongest = float(self.model.amplitudes.square().sum(dim=(1, 2)).max())
-        self.bound = self.options.fourier_relax**2 / 4 * strongest
+        self.bound = self.options.fourier_relax**2 / 4 * self.model.patterns.strongest
 
     def _lay_out(self) -> None:
         super()._lay_out()

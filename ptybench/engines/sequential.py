@@ -120,17 +120,24 @@ class SequentialSolver(Solver):
         """Visit these patterns in their order, a batch at a time; return their squared error."""
         if library.able(self.model) and library.settled(type(self), self.statement, _HOOKS):
             threads = 1 if self.options.batch == 1 else torch.get_num_threads()
-            return self.by_kernel(order, refine_probe, threads)
+            self.prepare_runs()
+            return sum(
+                self.by_kernel(run, refine_probe, threads, go_on=place > 0)
+                for place, run in enumerate(self.model.ahead(self.model.runs(order, self.options.batch)))
+            )
         self.lay_out()
         size = self.options.batch
         if size == 1:
-            errors = [self.visit(k, refine_probe) for k in order]
+            errors = [self.visit(k, refine_probe) for k in self.model.ahead(order)]
         else:
-            errors = [self.visit_together(batch, refine_probe) for batch in batches(order, size)]
+            errors = [self.visit_together(batch, refine_probe) for batch in self.model.ahead(batches(order, size))]
         return torch.stack(errors).sum()
 
-    def by_kernel(self, order: list[int], refine_probe: bool, threads: int) -> float:
-        """What :meth:`visits` does, by compiled kernels."""
+    def prepare_runs(self) -> None:
+        """Prepare what the runs of :meth:`by_kernel` share; most need nothing."""
+
+    def by_kernel(self, order: list[int], refine_probe: bool, threads: int, go_on: bool = False) -> float:
+        """What :meth:`visits` does, by compiled kernels, for a run of the order; ``go_on`` after the first."""
         if self._kernel is None or not self._kernel.fits(threads):
             self._kernel = Visits(self.model, len(self.shifted.held), threads, TINY)
         return self._kernel(
@@ -143,6 +150,7 @@ class SequentialSolver(Solver):
             mean=self.options.overlaps == "mean",
             memory=self.memory,
             sums=self.sums,
+            go_on=go_on,
         )
 
     def lay_out(self) -> None:
@@ -173,7 +181,7 @@ class SequentialSolver(Solver):
 
     def visit_together(self, index: list[int], refine_probe: bool) -> Tensor:
         """Update object and probe by several patterns; return their squared error."""
-        squared = self.model.amplitudes.new_zeros(())
+        squared = self._one.new_zeros(())
         self.moves.array.zero_()
         turn = torch.zeros_like(self.shifted.held)
         for part in self.model.parts(index, len(turn)):

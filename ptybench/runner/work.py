@@ -38,7 +38,8 @@ def make_solver(folder: Path, job: Job) -> Solver:
     for plugin in job.plugins:
         registry.add_plugin(Path(plugin))
     method = registry.resolve_method(job.method, job.options)
-    measurement = load_measurement(folder / MEASUREMENT_FILE)
+    # a plug-in of the user's may do anything with the patterns that can be done with an array
+    measurement = load_measurement(folder / MEASUREMENT_FILE, in_file=not job.plugins)
     truth = load_truth(folder / TRUTH_FILE) if job.truth else None
     return method.create(measurement, job.device, job.seed, truth)
 
