@@ -79,7 +79,9 @@ class LSQML(SequentialSolver):
         """The preconditioner serves a whole epoch."""
         self.lay_out()
 
-    def by_kernel(self, order: list[int], refine_probe: bool, threads: int, go_on: bool = False) -> float:
+    def by_kernel(
+        self, order: list[int], refine_probe: bool, threads: int, go_on: bool = False, together: bool = False
+    ) -> float:
         """What :meth:`visits` does, by compiled kernels."""
         if self._batches is None or not self._batches.fits(threads):
             self._batches = LeastSquares(self.model, len(self.shifted.held), threads)

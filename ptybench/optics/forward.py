@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ptybench.optics.patterns import Index, patterns_of
+from ptybench.team import Team
 from ptybench.types import FloatArray, Measurement
 
 KEPT_BYTES = 2**28  # fields of all positions that could be made anew at each visit are kept up to this size
@@ -148,6 +149,7 @@ class ForwardModel:
 
     Attributes:
         patterns: square roots of the patterns, in the order of the propagator's output, wherever they are kept.
+        power: photons in all patterns; ``pixels`` and ``strongest``, the photons of the brightest, are of all too.
         positions_px: ``(K, 2)`` positions that the windows and ramps stand for.
         distance_m: distance of the propagator, ``None`` where unknown.
         good: ``(h, w)`` 1 where the detector can be trusted, or ``None`` where it can everywhere.
@@ -172,7 +174,7 @@ class ForwardModel:
         self._measurement = measurement
         self.patterns = patterns_of(measurement, device, self.real)
         self.ahead, self.runs, self.measured = self.patterns.ahead, self.patterns.runs, self.patterns.at
-        self.power = self.patterns.power
+        self.power, self.strongest = self.patterns.power, self.patterns.strongest
         self.good = None if not measurement.bad_pixels.any() else self.detector_order(~measurement.bad_pixels)
         self.ffts = 0
         self.subpixel = subpixel
@@ -181,6 +183,11 @@ class ForwardModel:
         self._tiny = torch.tensor(TINY, dtype=dtype, device=device)
         self._minus_one = torch.tensor(-1, dtype=self.real, device=device)
         self.place(measurement.positions_px)
+
+    def join(self, team: Team) -> None:
+        """Take power, pixels and the brightest pattern from all processes that share the patterns."""
+        self.power, self.pixels = team.total(self.power), round(team.total(self.pixels))
+        self.strongest = team.largest(self.patterns.strongest)
 
     @property
     def amplitudes(self) -> Tensor:
