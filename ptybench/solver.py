@@ -335,7 +335,7 @@ def solve(
             status = "diverged"
         last = status == "diverged" or solver.converged or limit.share(epoch, seconds) >= 1
         found = solver.estimate() if epoch in marks and not last else None
-        on_step(Step(epoch, seconds, solver.cost().ffts, float(error), found))
+        on_step(Step(epoch, seconds, total_cost(solver).ffts, float(error), found))
         if status == "diverged":
             break
     estimate = solver.estimate()
@@ -348,10 +348,16 @@ def solve(
         "budget" if stop == "budget" else "converged" if stop else None,
         epoch,
         estimate,
-        solver.cost(),
+        total_cost(solver),
         seconds,
         peak,
     )
+
+
+def total_cost(solver: Solver) -> Cost:
+    """What all processes that share the patterns have spent so far."""
+    cost, crew = solver.cost(), team.current()
+    return Cost(round(crew.total(cost.ffts)), round(crew.total(cost.network_evaluations)))
 
 
 def resolve_device(device: str) -> torch.device:

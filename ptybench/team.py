@@ -148,7 +148,7 @@ class Together(Team):
         said = self._reason()
         if said:
             return said
-        detail = " ".join(str(error).split())[:120]
+        detail = " ".join(str(error).split()).split("] ", 1)[-1][:120]  # without the line of gloo's source
         return f"another of the {self.world} processes of the run has ended or does not answer ({detail})"
 
 
