@@ -3,7 +3,7 @@
 Amplitudes on the device take four bytes a pixel (eight in complex128). Where there is no room for them the patterns
 stay in their own integer type, and a thread reads ahead of the solver: while it works on one block of patterns the next
 one is turned into amplitudes in the other half of a window. On CUDA that thread fills page-locked memory, and a stream
-of its own takes it to the device and turns it into amplitudes there. The numbers are the same to the bit.
+of its own takes it to the device and turns it into amplitudes there. On a CPU the numbers are the same to the bit.
 """
 
 from __future__ import annotations
