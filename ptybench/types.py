@@ -158,9 +158,12 @@ def check_measurement(m: Measurement) -> None:
     if not good.any():
         raise InvalidData("all detector pixels are marked as bad: there is nothing to reconstruct from")
     # NaN passes through both extremes, so that no copy of the patterns is needed
-    extremes = [(part.min(axis=0), part.max(axis=0)) for part in (m.intensities[one] for one in blocks(m.intensities))]
-    lowest = np.minimum.reduce([low for low, _ in extremes])[good]
-    highest = np.maximum.reduce([high for _, high in extremes])[good]
+    low, high = np.full((h, w), np.inf, np.float32), np.full((h, w), -np.inf, np.float32)
+    for part in blocks(m.intensities):
+        frames = m.intensities[part]
+        np.minimum(low, frames.min(axis=0), out=low)
+        np.maximum(high, frames.max(axis=0), out=high)
+    lowest, highest = low[good], high[good]
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
         raise InvalidData("the patterns hold NaN or infinite values: mark those pixels in bad_pixels")
     if (lowest < 0).any():
@@ -171,11 +174,11 @@ def check_measurement(m: Measurement) -> None:
         raise InvalidData("the positions hold NaN or infinite values")
     if m.initial.probe.ndim != 3 or m.initial.probe.shape[1:] != (h, w):
         raise InvalidData(f"expected probe modes of shape (M, {h}, {w}), got {m.initial.probe.shape}")
-    low, high = m.positions_px.min(axis=0), m.positions_px.max(axis=0)
+    first, last = m.positions_px.min(axis=0), m.positions_px.max(axis=0)
     room = np.array(m.canvas) - (h, w)
-    if (low < 0).any() or (high > room).any():
+    if (first < 0).any() or (last > room).any():
         raise InvalidData(
-            f"positions from {low.round(2).tolist()} to {high.round(2).tolist()} px do not fit on a canvas of "
+            f"positions from {first.round(2).tolist()} to {last.round(2).tolist()} px do not fit on a canvas of "
             f"{m.canvas} with patterns of {(h, w)}"
         )
     if m.propagation == "near_field" and None in (m.wavelength_m, m.distance_m, m.pixel_size_m):

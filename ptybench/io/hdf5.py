@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ptybench.errors import InvalidData
 from ptybench.io.files import atomic, hdf5_file, read_array, require_file
-from ptybench.io.patternfile import PatternFile, in_memory, own_type
+from ptybench.io.patternfile import PatternFile, own_type
 from ptybench.types import BoolArray, ComplexArray, Estimate, Gauges, Measurement, Noise, Truth, blocks
 
 MEASUREMENT_FORMAT = "ptybench-measurement-1"
@@ -202,7 +202,7 @@ def save_measurement(path: Path, measurement: Measurement) -> None:
     """Write a whole measurement, for handing it to another process."""
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"] = MEASUREMENT_FORMAT
-        frames = in_memory(measurement.intensities)
+        frames = measurement.intensities
         stored = file.create_dataset("intensities", frames.shape, own_type(frames))
         for part in blocks(frames):  # counts come back as they were, in a half or a quarter of the space
             stored[part] = frames[part]

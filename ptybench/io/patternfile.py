@@ -18,18 +18,25 @@ from ptybench.types import blocks
 OWN_TYPES = (np.uint8, np.uint16, np.uint32)
 
 
-def own_type(frames: NDArray[Any]) -> np.dtype[Any]:
-    """The smallest unsigned integer type that holds frames ``(K, h, w)`` exactly, else the type they have."""
-    if frames.dtype.kind not in "iuf":
-        return frames.dtype
+def own_type(frames: Any) -> np.dtype[Any]:
+    """The smallest unsigned integer type that holds frames ``(K, h, w)`` exactly, else the type they have.
+
+    Frames in a file have their type already.
+    """
+    if isinstance(frames, PatternFile):
+        kept: np.dtype[Any] = frames.kept
+        return kept
+    given: np.dtype[Any] = frames.dtype
+    if given.kind not in "iuf":
+        return given
     highest = 0.0
     for part in blocks(frames):
         values = frames[part]
         if values.min() < 0 or not (values == np.floor(values)).all():
-            return frames.dtype
+            return given
         highest = max(highest, float(values.max()))
     held = (np.dtype(kind) for kind in OWN_TYPES if highest <= np.iinfo(kind).max)
-    return next((kind for kind in held if kind.itemsize <= frames.dtype.itemsize), frames.dtype)
+    return next((kind for kind in held if kind.itemsize <= given.itemsize), given)
 
 
 class PatternFile(np.lib.mixins.NDArrayOperatorsMixin):
