@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from ptybench import memory
 from ptybench.errors import InvalidData, InvalidOption
 from ptybench.io.hdf5 import load_measurement, save_measurement
 from ptybench.io.patternfile import PatternFile, own_type
+from ptybench.io.prepare import prepare
+from ptybench.io.raw import Geometry, Raw
 from ptybench.native import library
 from ptybench.optics import patterns
 from ptybench.optics.forward import ForwardModel
@@ -280,3 +283,27 @@ def test_a_job_reads_its_patterns_from_the_file(
 def test_host_patterns_keep_their_own_type(counts: Measurement, tmp_path: Path) -> None:
     kept = OnHost(stored(counts, tmp_path), CPU, torch.float32)
     assert kept.frames.dtype == np.uint32
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(1.0, np.uint16), (2.5, np.float32)])
+def test_a_real_measurement_that_is_too_large_for_memory_is_prepared_into_a_file(
+    gain: float, kept: type, counts: Measurement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patterns_ = np.minimum(counts.intensities, 65535).astype(np.uint16)
+    raw = Raw(patterns_, counts.positions_px, "px", Geometry(), bad_pixels=counts.bad_pixels, gain=gain)
+    found = []
+    for place in ("device", "file"):
+        monkeypatch.setenv("PTYBENCH_PATTERNS", place)
+        found.append(prepare(raw, ("transpose",), crop=28))
+    here, there = found
+    frames = file_of(there)
+    assert frames.kept == kept
+    assert_array_equal(np.asarray(frames), here.intensities)
+    assert_array_equal(there.initial.probe, here.initial.probe)
+    assert here.digest() == there.digest()
+    path, some = frames.path, frames[np.array([3, 1])]
+    del frames, there, found
+    assert_array_equal(some[:], here.intensities[[3, 1]])
+    del some
+    gc.collect()
+    assert not path.exists()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
+import tempfile
 import threading
+import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +16,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptybench import memory
 from ptybench.errors import InvalidData
 from ptybench.io.files import DAMAGE, find_dataset, hdf5_file
 from ptybench.types import blocks
 
+VARIABLE = "PTYBENCH_PATTERNS"  # where patterns are kept: auto, device, host or file
+SHARE = 0.25  # of the free memory that patterns may take; the exit waves of some methods take twice as much
 OWN_TYPES = (np.uint8, np.uint16, np.uint32)
 
 
@@ -76,6 +84,7 @@ class PatternFile(np.lib.mixins.NDArrayOperatorsMixin):
         self._lock = threading.Lock()
         self._handle: int | None = None
         self._file: h5py.File | None = None
+        self._owner: object = None  # of a temporary folder, which goes with the last of those that read from it
 
     @property
     def size(self) -> int:
@@ -135,7 +144,9 @@ class PatternFile(np.lib.mixins.NDArrayOperatorsMixin):
             return self[index[0]][(slice(None), *index[1:]) if isinstance(index[0], slice) else index[1:]]
         chosen = np.arange(len(self))[index]
         if not isinstance(index, int | np.integer | slice):
-            return PatternFile(self.path, self.key, chosen if self._indices is None else self._indices[chosen])
+            some = PatternFile(self.path, self.key, chosen if self._indices is None else self._indices[chosen])
+            some._owner = self._owner
+            return some
         out = np.empty((chosen.size, *self.shape[1:]), self.kept)
         self.read(chosen.reshape(-1), out)
         frames = out.astype(np.float32, copy=False)
@@ -164,4 +175,37 @@ class PatternFile(np.lib.mixins.NDArrayOperatorsMixin):
 def in_memory(frames: Any) -> NDArray[Any]:
     """Patterns as an array, in the type in which they are kept."""
     found: NDArray[Any] = frames.whole() if isinstance(frames, PatternFile) else frames
+    return found
+
+
+def for_a_file(shape: tuple[int, ...]) -> bool:
+    """Whether patterns of this shape are kept in a file and not in memory: where they would fill a quarter of it."""
+    told = os.environ.get(VARIABLE, "auto").lower()
+    room = memory.available_bytes()
+    return told == "file" or (told == "auto" and room is not None and 4 * math.prod(shape) > SHARE * room)
+
+
+class _Owner:
+    """Somebody who can be waited for to go."""
+
+
+def spooled(shape: tuple[int, ...], kept: np.dtype[Any], parts: Iterable[tuple[slice, NDArray[Any]]]) -> PatternFile:
+    """Patterns in a temporary file that lasts as long as they do.
+
+    Args:
+        shape: ``(K, h, w)``.
+        kept: type in the file.
+        parts: all of them, a few at a time, and which.
+
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ptybench-patterns-"))
+    owner = _Owner()
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "patterns.h5"
+    with h5py.File(path, "w") as file:
+        stored = file.create_dataset("patterns", shape, kept)
+        for part, frames in parts:
+            stored[part] = frames
+    found = PatternFile(path, "patterns")
+    found._owner = owner
     return found

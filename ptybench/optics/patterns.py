@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ptybench import memory
 from ptybench.errors import InvalidOption
-from ptybench.io.patternfile import PatternFile, in_memory
+from ptybench.io.patternfile import SHARE, VARIABLE, PatternFile, in_memory
 from ptybench.types import BoolArray, Measurement, blocks
 
 Index: TypeAlias = int | slice | list[int]
@@ -28,8 +28,6 @@ Index: TypeAlias = int | slice | list[int]
 Place: TypeAlias = Literal["device", "host", "file"]
 PieceT = TypeVar("PieceT", bound=Index)
 
-VARIABLE = "PTYBENCH_PATTERNS"
-SHARE = 0.25  # of the free memory that amplitudes may take; the exit waves of some methods take twice as much
 BLOCK_BYTES = 2**22  # amplitudes that are fetched together, half of the window; a GPU takes 32 times as many
 
 
