@@ -64,6 +64,10 @@ class Team:
         """One row for each of all patterns, of one for each of a process's own."""
         return rows.copy()
 
+    def rows(self, values: Tensor) -> Tensor:
+        """The rows of all processes, in the order of these, of ``(B, ...)``, whose number differs among them."""
+        return values
+
     def part(self, estimate: Estimate) -> Estimate:
         """An estimate with the positions of this process's patterns."""
         return estimate
@@ -127,6 +131,17 @@ class Together(Team):
         self.add_up(whole)
         found: FloatArray = whole.numpy()
         return found
+
+    def rows(self, values: Tensor) -> Tensor:
+        """The rows of all processes, in the order of these, of ``(B, ...)``, whose number differs among them."""
+        counts = torch.zeros(self.world, dtype=torch.float64)
+        counts[self.rank] = len(values)
+        self.add_up(counts)
+        first, end = (int(counts[: self.rank + more].sum()) for more in (0, 1))
+        whole = values.new_zeros((int(counts.sum()), *values.shape[1:]))
+        whole[first:end] = values
+        self.add_up(whole)
+        return whole
 
     def part(self, estimate: Estimate) -> Estimate:
         """An estimate with the positions of this process's patterns."""

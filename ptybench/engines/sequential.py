@@ -117,9 +117,15 @@ class SequentialSolver(Solver):
         return self.team.total(float(self.visits(self.order(), refine_probe))) / self.model.power
 
     def undivided(self) -> str | None:
-        """Only patterns of a batch can be shared out, where nothing but :meth:`_move` changes object and probe."""
-        if type(self).visit_together is not SequentialSolver.visit_together:
-            return super().undivided()
+        """A batch of the family can be shared out, where nothing but :meth:`_move` changes object and probe."""
+        return self.unbatched() if self._plain else super().undivided()
+
+    @property
+    def _plain(self) -> bool:
+        return type(self).visit_together is SequentialSolver.visit_together
+
+    def unbatched(self) -> str | None:
+        """Why patterns that are visited one after another cannot be shared out; ``None`` where there are batches."""
         if self.options.batch > 1:
             return None
         return (
@@ -151,7 +157,7 @@ class SequentialSolver(Solver):
 
     def _shared_visits(self, order: list[int], refine_probe: bool) -> float | Tensor:
         """What :meth:`visits` does, for this process's patterns of every batch."""
-        compiled = library.able(self.model) and library.settled(type(self), self.statement, _HOOKS)
+        compiled = library.able(self.model) and library.settled(type(self), self.statement, _HOOKS) and self._plain
         self.lay_out()
         squared: float | Tensor = 0.0
         self._visited = False
