@@ -21,6 +21,7 @@ from typing import Any
 
 METHODS: dict[str, dict[str, Any]] = {"epie": {}, "rpie": {"batch": 32}, "lsqml": {"batch": 32}, "dm": {}}
 SHARED = ("dm", "rpie")
+PLACES = ("device", "file")
 
 
 def make(path: Path, patterns: int, size: int) -> None:
@@ -34,32 +35,50 @@ def make(path: Path, patterns: int, size: int) -> None:
     save_measurement(path, replace(made, intensities=np.minimum(made.intensities, np.float32(65535))))
 
 
-def stream(path: Path, method: str, place: str, epochs: int) -> dict[str, Any]:
-    """In a process of its own: seconds an epoch and resident memory beyond what torch takes."""
+def solver_at(path: Path, method: str, place: str) -> Any:
+    """A solver whose patterns are kept there."""
+    from ptybench.io.hdf5 import load_measurement
+    from ptybench.registry import resolve_method
+
     os.environ["PTYBENCH_PATTERNS"] = place
+    return resolve_method(method, dict(METHODS[method])).create(load_measurement(path, in_file=True), "cpu", 0, None)
+
+
+def speed(path: Path, method: str, epochs: int) -> dict[str, Any]:
+    """Seconds of epochs with patterns in memory and in their file, in turn, so that both meet the same disturbances."""
     import torch
 
-    from ptybench.io.hdf5 import load_measurement
+    torch.set_num_threads(1)
+    solvers = {place: solver_at(path, method, place) for place in PLACES}
+    seconds: dict[str, list[float]] = {place: [] for place in PLACES}
+    for _ in range(epochs + 1):
+        for place, solver in solvers.items():
+            start = time.perf_counter()
+            solver.step()
+            seconds[place].append(time.perf_counter() - start)
+    return {place: found[1:] for place, found in seconds.items()}
+
+
+def memory(path: Path, method: str, place: str) -> dict[str, Any]:
+    """Resident memory beyond what the interpreter and torch take, and the bytes of the data, of two epochs."""
+    import torch
+
+    import ptybench.io.hdf5  # noqa: F401 - so that it is not counted
     from ptybench.memory import usage_of
-    from ptybench.registry import resolve_method
+    from ptybench.registry import load_method
 
     torch.set_num_threads(1)
     torch.fft.fft2(torch.zeros(8, 8))
+    load_method(method)
     before = usage_of()
-    measurement = load_measurement(path, in_file=True)
-    solver = resolve_method(method, dict(METHODS[method])).create(measurement, "cpu", 0, None)
+    solver = solver_at(path, method, place)
     solver.step()
-    seconds = []
-    for _ in range(epochs):
-        start = time.perf_counter()
-        solver.step()
-        seconds.append(time.perf_counter() - start)
+    solver.step()
     after = usage_of()
     assert before is not None
     assert after is not None
-    kept = measurement.intensities.kept.itemsize  # type: ignore[attr-defined]
-    data = measurement.intensities.size * kept
-    return {"seconds": min(seconds), "bytes": after.peak - before.now, "data": data}
+    frames = solver.measurement.intensities
+    return {"bytes": after.peak - before.now, "data": frames.size * frames.kept.itemsize}
 
 
 def scale(path: Path, method: str, rank: int, world: int, port: int, epochs: int) -> dict[str, Any]:
@@ -120,28 +139,30 @@ def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def show_streams(path: Path, epochs: int, rounds: int) -> None:
-    print("| method | in memory, ms an epoch | from the file | speed | memory / data, in memory | from the file |")
+def show_streams(path: Path, epochs: int, methods: list[str]) -> None:
+    """The table of patterns in memory and in their file."""
+    print(
+        "| method | in memory, ms an epoch | from the file | speed, median (range) | memory, in memory | from the file |"
+    )
     print("|---|---|---|---|---|---|")
-    for method in METHODS:
-        found = {
-            place: [answer(ask("stream", path, method, place, epochs)) for _ in range(rounds)]
-            for place in ("device", "file")
-        }
-        times = {place: min(one["seconds"] for one in ones) for place, ones in found.items()}
-        ratios = [a["seconds"] / b["seconds"] for a, b in zip(found["device"], found["file"], strict=True)]
-        memory = {place: max(one["bytes"] / one["data"] for one in ones) for place, ones in found.items()}
+    for method in methods:
+        times = answer(ask("speed", path, method, epochs))
+        ratios = [here / there for here, there in zip(*(times[place] for place in PLACES), strict=True)]
+        room = [answer(ask("memory", path, method, place)) for place in PLACES]
         print(
-            f"| {method} | {1e3 * times['device']:.0f} | {1e3 * times['file']:.0f} | "
+            f"| {method} | {1e3 * min(times['device']):.0f} | {1e3 * min(times['file']):.0f} | "
             f"{statistics.median(ratios):.0%} ({min(ratios):.0%} to {max(ratios):.0%}) | "
-            f"{memory['device']:.2f} | {memory['file']:.2f} |"
+            + " | ".join(f"{one['bytes'] / 1e6:.0f} MB, {one['bytes'] / one['data']:.2f}" for one in room)
+            + " |",
+            flush=True,
         )
 
 
-def show_scaling(path: Path, epochs: int, rounds: int) -> None:
+def show_scaling(path: Path, epochs: int, rounds: int, methods: list[str]) -> None:
+    """The table of one process and two."""
     print("| method | one process, ms an epoch | two | speed | MB added up | of it in the sums, ms |")
     print("|---|---|---|---|---|---|")
-    for method in SHARED:
+    for method in methods:
         alone, two = [], []
         for _ in range(rounds):
             alone.append(answer(ask("scale", path, method, 0, 1, 0, epochs))["seconds"])
@@ -156,17 +177,18 @@ def show_scaling(path: Path, epochs: int, rounds: int) -> None:
         print(
             f"| {method} | {1e3 * min(alone):.0f} | {1e3 * best['seconds']:.0f} | "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | "
-            f"{best['bytes'] / 1e6:.1f} | {1e3 * best['waited']:.0f} |"
+            f"{best['bytes'] / 1e6:.1f} | {1e3 * best['waited']:.0f} |",
+            flush=True,
         )
 
 
 def main() -> None:
     if sys.argv[1] == "--one":
         what, path, method, *rest = sys.argv[2:]
-        if what == "stream":
-            found = stream(Path(path), method, rest[0], int(rest[1]))
+        if what == "memory":
+            found = memory(Path(path), method, rest[0])
         else:
-            found = scale(Path(path), method, *map(int, rest))
+            found = {"speed": speed, "scale": scale}[what](Path(path), method, *map(int, rest))
         print(json.dumps(found))
         return
     asked = argparse.ArgumentParser(description=__doc__)
@@ -175,12 +197,16 @@ def main() -> None:
     asked.add_argument("--size", type=int, default=128)
     asked.add_argument("--epochs", type=int, default=3)
     asked.add_argument("--rounds", type=int, default=3)
+    asked.add_argument("--methods", nargs="+", help="all unless said otherwise")
     told = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "measurement.h5"
         make(path, told.patterns, told.size)
         print(f"{told.patterns} patterns of {told.size} x {told.size}, {path.stat().st_size / 1e6:.0f} MB\n")
-        (show_streams if told.what == "stream" else show_scaling)(path, told.epochs, told.rounds)
+        if told.what == "stream":
+            show_streams(path, told.epochs, told.methods or list(METHODS))
+        else:
+            show_scaling(path, told.epochs, told.rounds, told.methods or list(SHARED))
 
 
 if __name__ == "__main__":

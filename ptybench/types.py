@@ -24,7 +24,7 @@ Propagation = Literal["far_field", "near_field"]
 ComplexArray = NDArray[np.complexfloating[Any, Any]]
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
-BLOCK_BYTES = 2**24  # of patterns that are looked at together where all of them are
+BLOCK_BYTES = 2**22  # of patterns that are looked at together where all of them are
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ class Measurement:
 
 
 def blocks(frames: NDArray[Any]) -> Iterator[slice]:
-    """All frames ``(K, h, w)`` in pieces of about 16 MiB."""
+    """All frames ``(K, h, w)`` in pieces of about 4 MiB."""
     step = max(1, BLOCK_BYTES // max(1, math.prod(frames.shape[1:]) * 4))
     for start in range(0, len(frames), step):
         yield slice(start, min(start + step, len(frames)))

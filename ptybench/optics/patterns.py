@@ -28,7 +28,7 @@ Index: TypeAlias = int | slice | list[int]
 Place: TypeAlias = Literal["device", "host", "file"]
 PieceT = TypeVar("PieceT", bound=Index)
 
-BLOCK_BYTES = 2**22  # amplitudes that are fetched together, half of the window; a GPU takes 32 times as many
+BLOCK_BYTES = 2**23  # amplitudes that are fetched together, half of the window; a GPU takes 16 times as many
 
 
 class Patterns:
@@ -83,16 +83,18 @@ class Patterns:
         self.strongest = max(self.strongest, *photons)
 
     def amplitudes_of(self, frames: NDArray[Any], out: NDArray[Any]) -> None:
-        """Turn patterns ``(B, h, w)`` of any type into amplitudes in ``out``, by way of float32."""
-        roots = frames.astype(np.float32)
-        if self.bad is not None:
-            roots[:, self.bad] = 0
-        np.sqrt(roots, out=roots)
+        """Turn patterns ``(B, h, w)`` of any type into amplitudes in ``out``, whose roots are those of float32."""
         h, w = self.shape
         y, x = (h // 2, w // 2) if self.centred else (0, 0)
+        roots = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
         for rows, from_rows in ((np.s_[: h - y], np.s_[y:]), (np.s_[h - y :], np.s_[:y])):
-            out[:, rows, : w - x] = roots[:, from_rows, x:]
-            out[:, rows, w - x :] = roots[:, from_rows, :x]
+            roots[:, rows, : w - x] = frames[:, from_rows, x:]
+            roots[:, rows, w - x :] = frames[:, from_rows, :x]
+        if self.bad is not None:
+            roots[:, np.roll(self.bad, (-y, -x), axis=(0, 1))] = 0
+        np.sqrt(roots, out=roots)
+        if roots is not out:
+            out[:] = roots
 
     def at(self, index: Index) -> Tensor:
         """The amplitudes of a pattern ``(h, w)``, or of several ``(B, 1, h, w)``; not to be changed."""
@@ -130,7 +132,7 @@ class Streamed(Patterns):
         self.slots = np.full(self.count, -1, np.int64)
         self._half = 0  # patterns that a half of the window has room for
         pixels = self.shape[0] * self.shape[1] * self.real.itemsize
-        self.block = max(1, BLOCK_BYTES * (32 if self.device.type == "cuda" else 1) // pixels)
+        self.block = max(1, BLOCK_BYTES * (16 if self.device.type == "cuda" else 1) // pixels)
         self._kept = self.frames.kept if isinstance(self.frames, PatternFile) else self.frames.dtype
         self._room_for(min(self.block, self.count))
         for part in blocks(self.frames):  # the same pieces as in memory, so that the sums are the same
