@@ -212,6 +212,7 @@ def joined(
             world_size=world,
             timeout=timedelta(seconds=patience_s),
         )
+        dist.barrier()  # one that left at once would leave others waiting for its address
     except RuntimeError as error:
         raise MethodFailed(team.lost(error)) from None
     _now = team
