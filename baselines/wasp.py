@@ -63,6 +63,7 @@ class WASP(SequentialSolver):
         self.probe_sum, self.pulled = torch.zeros_like(self.shifted.held), torch.zeros_like(self.shifted.held)
         self.probe_power = torch.zeros_like(self.shifted.held[:1])
         error = super().epoch()
+        self.team.add_up(*self.sums)
         self.object.copy_(average(self.object_sum.array[0], self.object_power.array[0].real, self.object))
         if self.probe_power.any():
             probe, pulled = self.shifted.modes, self.shifted.seen_from(self.pulled)
