@@ -172,6 +172,7 @@ def command(
     threads: list[int] | None = None,
     epochs: int = 30,
     rounds: int = 3,
+    peer_rounds: int = 3,
     out: Path = Path("speed"),
     environments: Path = FOLDER,
 ) -> int:
@@ -184,6 +185,7 @@ def command(
         threads: numbers of threads, for all programs alike.
         epochs: of the long run.
         rounds: times everything is timed.
+        peer_rounds: times that peers are timed at most, some of whom take minutes.
         out: folder of everything; what is there is not timed again.
         environments: folder of the peers' environments.
 
@@ -219,10 +221,10 @@ def command(
             for contest in contests:
                 for program in (OURS, *(peer for peer in contest.peers if peer in names)):
                     for count in counts:
+                        times = range(number + 1 if program == OURS else min(number + 1, peer_rounds))
                         timing = timed(
-                            size, contest, program, count, epochs, range(number + 1), root, measurement, truth,
-                            environments,
-                        )  # fmt: skip
+                            size, contest, program, count, epochs, times, root, measurement, truth, environments
+                        )
                         timings.append(timing)
                         said = timing.failure or f"{timing.seconds[-1] * 1e3:.1f} ms an epoch"
                         print(f"{size} {timing.contest} {title(program)} {count} threads: {said}", file=sys.stderr)
