@@ -73,8 +73,7 @@ class LSQML(LeastSquaresSolver):
     def precondition(self) -> None:
         """Set ``weight`` to ``1 / √(d² + (δ max d)²)`` with the dose ``d = Σ_k |P_k|²`` at whole pixels."""
         dose, intensity = self.weight.array.zero_(), total_intensity(self.probe)
-        for view in self.weight.views:
-            view.add_(intensity)
+        self.weight.add(intensity.expand(self.model.count, *intensity.shape), slice(None))
         dose.square_().add_(self.options.damping**2 * dose.max()).rsqrt_()
 
     def wave_change(self, exit_wave: Tensor, index: Index) -> tuple[Tensor, Tensor]:
@@ -83,11 +82,11 @@ class LSQML(LeastSquaresSolver):
             return poisson_change(self.model, exit_wave, index)
         return self.model.modulus_change(exit_wave, index)
 
-    def visit(self, k: int, refine_probe: bool) -> Tensor:
+    def visit(self, k: int | Tensor, refine_probe: bool) -> Tensor:
         """Update object and probe by one pattern: its window alone takes part."""
-        probe, patch = self.shifted.at(k), self.seen.views[k]
+        probe, patch = self.shifted.at(k), self.seen.at(k)
         change, squared = self.wave_change(probe * patch, k)
-        direction = over_modes(probe.conj_physical().mul_(change)).mul_(self.weight.views[k])
+        direction = over_modes(probe.conj_physical().mul_(change)).mul_(self.weight.at(k))
         moves = [direction * probe]
         if refine_probe:
             probe_direction = patch.conj_physical() * change
@@ -95,10 +94,10 @@ class LSQML(LeastSquaresSolver):
         steps = least_squares_steps(torch.stack([*moves, change])[None])[0]
         if refine_probe:
             self.shifted.add(probe_direction.mul_(self.options.probe_scale * steps[1]))
-        patch += direction.mul_(self.options.object_scale * steps[0])
+        self.seen.add(direction.mul_(self.options.object_scale * steps[0]), k)
         return squared
 
-    def visit_together(self, index: list[int], refine_probe: bool) -> Tensor:
+    def visit_together(self, index: list[int] | Tensor, refine_probe: bool) -> Tensor:
         """Update object and probe by several patterns."""
         probes, patches = self.shifted.at(index), self.seen.at(index)
         change, squared = self.wave_change(probes * patches, index)
@@ -130,8 +129,22 @@ def least_squares_steps(fields: Tensor) -> Tensor:
     system, towards = products[:, :-1, :-1], products[:, :-1, -1:]
     diagonal = system.diagonal(dim1=1, dim2=2)
     diagonal += diagonal.mean(dim=0).mul_(DAMPING).add_(1e-30)  # a move of nothing takes no step
-    steps: Tensor = torch.linalg.solve_ex(system, towards).result.squeeze(-1)
+    steps = solve_small(system, towards.squeeze(-1))
     return steps.clamp_min_(0).to(parts.dtype)
+
+
+def solve_small(system: Tensor, towards: Tensor) -> Tensor:
+    """Solve symmetric systems ``(B, n, n)`` for ``(B, n)``, ``n`` at most 2, by Cramer's rule.
+
+    The damping keeps the determinant of two moves away from 0; unlike a library's solver this never waits for a device.
+    """
+    diagonal = system.diagonal(dim1=1, dim2=2)
+    if diagonal.shape[1] == 1:
+        return towards / diagonal
+    mixed = system[:, :1, 1]
+    determinant = diagonal.prod(dim=1, keepdim=True) - mixed.square()
+    solved: Tensor = (diagonal.flip(1) * towards - mixed * towards.flip(1)) / determinant
+    return solved
 
 
 def trimmed_mean(values: Tensor) -> Tensor:

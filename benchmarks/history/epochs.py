@@ -37,7 +37,9 @@ class Epoch:
         self.solver = resolve_method(method, self.options).create(problem, device, 1, None)
         if DTYPES[dtype] is not self.solver.dtype:
             kind = type(self.solver)
-            self.solver = type(kind.__name__, (kind,), {"dtype": DTYPES[dtype]})(problem, self.solver.options, device, 1)
+            self.solver = type(kind.__name__, (kind,), {"dtype": DTYPES[dtype]})(
+                problem, self.solver.options, device, 1
+            )
         self.solver.step()
         synchronize(device)
 
