@@ -26,7 +26,7 @@ interpreted = os.environ.get("TRITON_INTERPRET") == "1"
 
 here = pytest.mark.skipif(
     not fused.installed() or (DEVICE.type == "cpu" and not interpreted),
-    reason="Triton is not installed here (pip install ptybench[cuda]), or was imported before its interpreter was asked for",
+    reason="Triton is not installed (pip install ptybench[cuda]), or was imported before its interpreter was asked for",
 )
 DTYPES = [torch.complex64, torch.complex128]
 
