@@ -11,7 +11,8 @@ from torch import Tensor
 from ptybench.engines.leastsquares import LeastSquaresSolver
 from ptybench.engines.likelihood import FLOOR, STEP_TRIALS, poisson_change
 from ptybench.engines.rules import LeastSquaresRule
-from ptybench.optics.forward import Index, over_modes, total_intensity
+from ptybench.optics.forward import over_modes, total_intensity
+from ptybench.optics.patterns import Index
 from ptybench.solver import SolverOptions
 from ptybench.specs import Tunable
 
@@ -74,6 +75,7 @@ class LSQML(LeastSquaresSolver):
         """Set ``weight`` to ``1 / √(d² + (δ max d)²)`` with the dose ``d = Σ_k |P_k|²`` at whole pixels."""
         dose, intensity = self.weight.array.zero_(), total_intensity(self.probe)
         self.weight.add(intensity.expand(self.model.count, *intensity.shape), slice(None))
+        self.team.add_up(dose)
         dose.square_().add_(self.options.damping**2 * dose.max()).rsqrt_()
 
     def wave_change(self, exit_wave: Tensor, index: Index) -> tuple[Tensor, Tensor]:
@@ -97,20 +99,31 @@ class LSQML(LeastSquaresSolver):
         self.seen.add(direction.mul_(self.options.object_scale * steps[0]), k)
         return squared
 
+    def undivided(self) -> str | None:
+        """Sums and the systems of a batch are gathered from all processes, which then take the same steps."""
+        return self.unbatched()
+
     def visit_together(self, index: list[int] | Tensor, refine_probe: bool) -> Tensor:
-        """Update object and probe by several patterns."""
-        probes, patches = self.shifted.at(index), self.seen.at(index)
-        change, squared = self.wave_change(probes * patches, index)
+        """Update object and probe by several patterns, or this process's of them, which may be none."""
         self.moves.array.zero_()
-        self.moves.add(over_modes(probes.conj_physical().mul_(change)), index)
+        turn, squared = torch.zeros_like(self.shifted.held), self._one.new_zeros(())
+        if len(index):
+            probes, patches = self.shifted.at(index), self.seen.at(index)
+            change, squared = self.wave_change(probes * patches, index)
+            self.moves.add(over_modes(probes.conj_physical().mul_(change)), index)
+            if refine_probe:
+                turn = self.shifted.gathered(patches.conj_physical().mul(change))
+        self.team.add_up(self.moves.array, turn)
         self.moves.array.mul_(self.weight.array)
-        fields = change.new_empty((len(index), 2 + refine_probe, *change.shape[1:]))
-        torch.mul(self.moves.at(index), probes, out=fields[:, 0])
-        if refine_probe:
-            turn = self.shifted.gathered(patches.conj_physical().mul(change))
-            torch.mul(self.shifted.seen(turn), patches, out=fields[:, 1])
-        fields[:, -1] = change
-        steps = least_squares_steps(fields)
+        products = torch.zeros(0, 2 + refine_probe, 2 + refine_probe, dtype=torch.float64, device=self.device)
+        if len(index):
+            fields = change.new_empty((len(index), 2 + refine_probe, *change.shape[1:]))
+            torch.mul(self.moves.at(index), probes, out=fields[:, 0])
+            if refine_probe:
+                torch.mul(self.shifted.seen(turn), patches, out=fields[:, 1])
+            fields[:, -1] = change
+            products = inner_products(fields)
+        steps = steps_of(self.team.rows(products)).to(self.model.real)
         if refine_probe:
             self.shifted.move(turn, self.options.probe_scale * steps[:, 1].mean())
         self.object.addcmul_(self.moves.array[0], self.options.object_scale * trimmed_mean(steps[:, 0]))
@@ -124,13 +137,22 @@ def least_squares_steps(fields: Tensor) -> Tensor:
         fields: ``(B, n + 1, M, h, w)``, the ``n`` moves of each exit wave and, last, the change they should make.
 
     """
+    return steps_of(inner_products(fields)).to(fields.dtype.to_real())
+
+
+def inner_products(fields: Tensor) -> Tensor:
+    """The real parts of all inner products of ``(B, n + 1, M, h, w)``, ``(B, n + 1, n + 1)`` in double precision."""
     parts = torch.view_as_real(fields).flatten(2)
-    products = torch.bmm(parts, parts.mT).double()  # the real parts of all inner products
+    return torch.bmm(parts, parts.mT).double()
+
+
+def steps_of(products: Tensor) -> Tensor:
+    """The steps of :func:`least_squares_steps` ``(B, n)`` from inner products, damped by their mean."""
     system, towards = products[:, :-1, :-1], products[:, :-1, -1:]
     diagonal = system.diagonal(dim1=1, dim2=2)
     diagonal += diagonal.mean(dim=0).mul_(DAMPING).add_(1e-30)  # a move of nothing takes no step
     steps = solve_small(system, towards.squeeze(-1))
-    return steps.clamp_min_(0).to(parts.dtype)
+    return steps.clamp_min_(0)
 
 
 def solve_small(system: Tensor, towards: Tensor) -> Tensor:

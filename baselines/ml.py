@@ -96,7 +96,7 @@ class ML(Solver):
     def setup(self) -> None:
         """Choose the likelihood and decide whether waves can be kept."""
         self.likelihood: Likelihood = {"gaussian": Gaussian(), "poisson": Poisson()}[self.options.likelihood]
-        pixels, modes = self.model.amplitudes.numel(), len(self.probe)
+        pixels, modes = self.model.pixels, len(self.probe)
         self.chunks = self.model.chunks(modes)
         self.keeps = 8 * modes * pixels * self.dtype.itemsize <= KEPT_BYTES
         if self.options.likelihood == "poisson" and self.device.type == "cpu":  # its search looks at them repeatedly
@@ -156,7 +156,8 @@ class ML(Solver):
 
     def all_looks(self) -> Iterator[Look]:
         """All patterns as object and probe are now."""
-        return iter(self.looks) if self.keeps else map(self.look, self.chunks)
+        turns = self.model.ahead(self.chunks)
+        return (look for _, look in zip(turns, self.looks, strict=True)) if self.keeps else map(self.look, turns)
 
     def patches(self, canvas: Windowed, index: slice) -> Tensor:
         """Windows of an object, ``(B, 1, h, w)``."""

@@ -56,7 +56,7 @@ class MPIE(RPIE):
         super().setup()
         self.velocity = torch.zeros_like(self.object)
         self.probe_velocity = torch.zeros_like(self.probe)
-        count = self.model.count
+        count = self.team.count(self.model.count)
         self.pieces = max(1, count // (self.options.every or max(10, count // 10)))
 
     def place(self, positions_px: FloatArray) -> None:

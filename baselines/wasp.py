@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ptybench.engines.rules import Rule, Sums
 from ptybench.engines.sequential import SequentialOptions, SequentialSolver
-from ptybench.optics.forward import Index, over_modes
+from ptybench.optics.forward import over_modes
+from ptybench.optics.patterns import Index
 from ptybench.specs import Tunable
 
 KEEP = 1e-6  # share of the largest weight at which a pixel keeps half of what it was
@@ -63,6 +64,7 @@ class WASP(SequentialSolver):
         self.probe_sum, self.pulled = torch.zeros_like(self.shifted.held), torch.zeros_like(self.shifted.held)
         self.probe_power = torch.zeros_like(self.shifted.held[:1])
         error = super().epoch()
+        self.team.add_up(*self.sums)
         self.object.copy_(average(self.object_sum.array[0], self.object_power.array[0].real, self.object))
         if self.probe_power.any():
             probe, pulled = self.shifted.modes, self.shifted.seen_from(self.pulled)

@@ -40,7 +40,7 @@ class Chain(Solver):
         self.index, self.spent = 0, Cost()
         self.progress, self.epochs_done, self.converged = 0.0, 0, False
         self.current = parts[0].create(measurement, device, seed, None)
-        self.device = self.current.device
+        self.device, self.team = self.current.device, self.current.team
 
     @property
     def threads(self) -> int:  # type: ignore[override]
@@ -60,7 +60,7 @@ class Chain(Solver):
 
     def _advance(self) -> None:
         self.spent = self.cost()
-        found = self.current.estimate()
+        found = self.current.team.part(self.current.estimate())
         measurement = replace(
             self.measurement,
             initial=found,

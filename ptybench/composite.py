@@ -39,6 +39,8 @@ def resolve_composite(name: str, options: dict[str, Any]) -> ResolvedMethod:
 
     def create(measurement: Measurement, device: str | torch.device, seed: int, truth: Truth | None = None) -> Solver:
         solver = method.create(measurement, device, seed, None)
+        if solver.team.world > 1:
+            raise InvalidOption(f"additions look at all patterns: run {name} without --distributed, or {base} with it")
         solver.additions = [kind(solver, own) for kind, own in zip(kinds, settled, strict=True)]
         return solver
 

@@ -156,7 +156,7 @@ class Oracle(Solver):
         Silent pixels are measured as expected, so that they pull nowhere.
         """
         expected = squared_modulus(waves).sum(1) + (self.background + 1e-9)
-        measured = self.model.amplitudes[index].square()
+        measured = self.model.measured(index)[:, 0].square()
         silent = torch.zeros_like(measured, dtype=torch.bool)
         if self.model.good is not None:
             silent |= self.model.good == 0
@@ -169,7 +169,7 @@ class Oracle(Solver):
         """``L``, its gradient with respect to ``O*``, and the amplitude error."""
         gradient = torch.zeros_like(self.object)
         loss = error = 0.0
-        for i, index in enumerate(self._chunks()):
+        for i, index in enumerate(self.model.ahead(self._chunks())):
             waves = self.waves[i] if self.kept else self._propagated(self.object, i, index)
             expected, measured, silent = self._compare(waves, index)
             loss += float((expected - torch.xlogy(measured, expected)).masked_fill_(silent, 0).sum())
@@ -186,7 +186,7 @@ class Oracle(Solver):
         length = 0.0
         for _ in range(6):
             slope = curvature = fisher = 0.0
-            for i, index in enumerate(self._chunks()):
+            for i, index in enumerate(self.model.ahead(self._chunks())):
                 here = self.waves[i] if self.kept else self._propagated(self.object, i, index)
                 change = there[i] if self.kept else self._propagated(direction, i, index)
                 expected, measured, silent = self._compare(here, index)

@@ -99,13 +99,11 @@ def require(needed_bytes: int, what: str) -> None:
 def solver_bytes(patterns: int, shape: tuple[int, int], canvas: tuple[int, int], modes: int) -> int:
     """Memory that the parent and a solver's process need for a measurement, from below.
 
-    The intensities lie in both processes (float32), in the child a second time as amplitudes on the device (the same
-    machine's memory on CPU), in the parent also as expected photons (float64) where they were simulated.
+    In the parent the intensities (float32) lie beside the expected photons (float64) where they were simulated. The
+    child reads them from a file where they do not fit beside that.
     """
     stack = patterns * shape[0] * shape[1]
-    return (
-        SOLVER_BASE_BYTES + stack * (4 + 8 + 4 + 4) + 16 * (8 * canvas[0] * canvas[1] + 8 * modes * shape[0] * shape[1])
-    )
+    return SOLVER_BASE_BYTES + stack * (4 + 8) + 16 * (8 * canvas[0] * canvas[1] + 8 * modes * shape[0] * shape[1])
 
 
 def _number(path: Path) -> int | None:

@@ -95,7 +95,8 @@ class Provenance(_Part):
     """Where a number came from; never part of a cell's identity.
 
     ``exclusive`` is true where no other cell could share the cores and the device, so that its time can be trusted.
-    ``kernels`` names the compiled CPU kernels that were at hand.
+    ``kernels`` names the compiled CPU kernels that were at hand, ``world`` is the number of processes that shared the
+    patterns, ``None`` where one had them all.
     """
 
     package_version: str
@@ -110,6 +111,7 @@ class Provenance(_Part):
     cpu: str = ""
     threads: int | None = None
     kernels: str | None = None
+    world: int | None = None
     exclusive: bool | None = None
 
 

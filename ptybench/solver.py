@@ -19,6 +19,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
+from ptybench import team
 from ptybench.errors import InvalidOption, UnknownName
 from ptybench.optics.forward import ForwardModel
 from ptybench.specs import Spec, validation_sentence
@@ -67,6 +68,7 @@ class Solver(ABC):
         model: data and geometry on the device.
         object: ``(H, W)`` complex64 tensor.
         probe: ``(M, h, w)`` complex64 tensor.
+        team: the processes that share out the patterns; ``measurement`` and ``model`` hold this one's.
         additions: what was added to the method by ``+``, in order.
         progress: share of the budget used before this epoch, in [0, 1); set by the driver.
         epochs_done: epochs finished.
@@ -94,7 +96,11 @@ class Solver(ABC):
         self.options: Any = self.Options() if options is None else options
         self.device = torch.device(device)
         self.generator = torch.Generator().manual_seed(seed % 2**63)
+        self.team = team.current()
+        if self.team.world > 1 and (reason := self.undivided()):
+            raise InvalidOption(reason)
         self.model = ForwardModel(measurement, self.device, self.options.subpixel, self.dtype)
+        self.model.join(self.team)
         self.object = self.tensor(measurement.initial.object)
         self.probe = self.tensor(with_modes(measurement.initial.probe, self.options.modes))
         self.additions: list[Addition] = []
@@ -106,6 +112,10 @@ class Solver(ABC):
 
     def setup(self) -> None:  # noqa: B027 - most algorithms need none
         """Prepare what the algorithm keeps between epochs."""
+
+    def undivided(self) -> str | None:
+        """Why several processes cannot share out the patterns, in one sentence; ``None`` where they can."""
+        return f"{self.name} needs all patterns in one process: run it without --distributed"
 
     @abstractmethod
     def epoch(self) -> float:
@@ -133,7 +143,7 @@ class Solver(ABC):
 
     def order(self) -> list[int]:
         """The patterns in random order, the same for every sequential method with this seed."""
-        order: list[int] = torch.randperm(self.model.count, generator=self.generator).tolist()
+        order: list[int] = torch.randperm(self.team.count(self.model.count), generator=self.generator).tolist()
         return order
 
     def estimate(self) -> Estimate:
@@ -141,7 +151,7 @@ class Solver(ABC):
         return Estimate(
             object=self.object.cpu().numpy().astype(np.complex64),
             probe=orthogonal_modes(self.probe.cpu().numpy()).astype(np.complex64),
-            positions_px=self.model.positions_px.copy(),
+            positions_px=self.team.gathered(self.model.positions_px),
             pixel_size_m=self.measurement.initial.pixel_size_m,
             distance_m=self.model.distance_m,
         )
@@ -318,12 +328,14 @@ def solve(
         if cuda:
             torch.cuda.synchronize(solver.device)
         seconds += time.perf_counter() - start
+        if limit.seconds is not None:
+            seconds = team.current().agreed(seconds)
         epoch += 1
         if not np.isfinite(error):
             status = "diverged"
         last = status == "diverged" or solver.converged or limit.share(epoch, seconds) >= 1
         found = solver.estimate() if epoch in marks and not last else None
-        on_step(Step(epoch, seconds, solver.cost().ffts, float(error), found))
+        on_step(Step(epoch, seconds, total_cost(solver).ffts, float(error), found))
         if status == "diverged":
             break
     estimate = solver.estimate()
@@ -336,10 +348,16 @@ def solve(
         "budget" if stop == "budget" else "converged" if stop else None,
         epoch,
         estimate,
-        solver.cost(),
+        total_cost(solver),
         seconds,
         peak,
     )
+
+
+def total_cost(solver: Solver) -> Cost:
+    """What all processes that share the patterns have spent so far."""
+    cost, crew = solver.cost(), team.current()
+    return Cost(round(crew.total(cost.ffts)), round(crew.total(cost.network_evaluations)))
 
 
 def resolve_device(device: str) -> torch.device:

@@ -9,6 +9,8 @@ The solver's measurement and the truth share one physical origin, the top-left c
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -22,6 +24,7 @@ Propagation = Literal["far_field", "near_field"]
 ComplexArray = NDArray[np.complexfloating[Any, Any]]
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
+BLOCK_BYTES = 2**22  # of patterns that are looked at together where all of them are
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,8 @@ class Measurement:
     """All that a solver may see.
 
     Args:
-        intensities: ``(K, h, w)`` float32 photons, zero frequency at ``[h // 2, w // 2]`` in the far field.
+        intensities: ``(K, h, w)`` float32 photons, zero frequency at ``[h // 2, w // 2]`` in the far field; an array,
+            or a :class:`~ptybench.io.patternfile.PatternFile`, which is read where it is asked for.
         bad_pixels: ``(h, w)`` boolean, true where the detector cannot be trusted.
         positions_px: ``(K, 2)`` nominal positions.
         initial: where to start; its object gives the canvas ``(H, W)``.
@@ -124,9 +128,18 @@ class Measurement:
 
     def digest(self) -> str:
         """SHA-256 of the patterns and positions, as a name for data that has no task."""
-        sha = hashlib.sha256(np.ascontiguousarray(self.intensities).tobytes())
+        sha = hashlib.sha256()
+        for part in blocks(self.intensities):
+            sha.update(np.ascontiguousarray(self.intensities[part]).data)
         sha.update(np.ascontiguousarray(self.positions_px).tobytes())
         return sha.hexdigest()
+
+
+def blocks(frames: NDArray[Any]) -> Iterator[slice]:
+    """All frames ``(K, h, w)`` in pieces of about 4 MiB."""
+    step = max(1, BLOCK_BYTES // max(1, math.prod(frames.shape[1:]) * 4))
+    for start in range(0, len(frames), step):
+        yield slice(start, min(start + step, len(frames)))
 
 
 def check_measurement(m: Measurement) -> None:
@@ -145,7 +158,12 @@ def check_measurement(m: Measurement) -> None:
     if not good.any():
         raise InvalidData("all detector pixels are marked as bad: there is nothing to reconstruct from")
     # NaN passes through both extremes, so that no copy of the patterns is needed
-    lowest, highest = m.intensities.min(axis=0)[good], m.intensities.max(axis=0)[good]
+    low, high = np.full((h, w), np.inf, np.float32), np.full((h, w), -np.inf, np.float32)
+    for part in blocks(m.intensities):
+        frames = m.intensities[part]
+        np.minimum(low, frames.min(axis=0), out=low)
+        np.maximum(high, frames.max(axis=0), out=high)
+    lowest, highest = low[good], high[good]
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
         raise InvalidData("the patterns hold NaN or infinite values: mark those pixels in bad_pixels")
     if (lowest < 0).any():
@@ -156,11 +174,11 @@ def check_measurement(m: Measurement) -> None:
         raise InvalidData("the positions hold NaN or infinite values")
     if m.initial.probe.ndim != 3 or m.initial.probe.shape[1:] != (h, w):
         raise InvalidData(f"expected probe modes of shape (M, {h}, {w}), got {m.initial.probe.shape}")
-    low, high = m.positions_px.min(axis=0), m.positions_px.max(axis=0)
+    first, last = m.positions_px.min(axis=0), m.positions_px.max(axis=0)
     room = np.array(m.canvas) - (h, w)
-    if (low < 0).any() or (high > room).any():
+    if (first < 0).any() or (last > room).any():
         raise InvalidData(
-            f"positions from {low.round(2).tolist()} to {high.round(2).tolist()} px do not fit on a canvas of "
+            f"positions from {first.round(2).tolist()} to {last.round(2).tolist()} px do not fit on a canvas of "
             f"{m.canvas} with patterns of {(h, w)}"
         )
     if m.propagation == "near_field" and None in (m.wavelength_m, m.distance_m, m.pixel_size_m):

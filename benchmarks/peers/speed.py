@@ -118,6 +118,16 @@ def timed(
     return Timing(size, contest.name, program, threads, seconds, cpcc)
 
 
+def floors_of(path: Path, size: int, patterns: int, counts: Sequence[int]) -> dict[str, dict[str, float]]:
+    """The floor of a round for these numbers of threads; what has been timed stays timed."""
+    known: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for count in counts:
+        if str(count) not in known:
+            known[str(count)] = floors(size, patterns, count)
+    path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return known
+
+
 def markdown(timings: Sequence[Timing], floor: dict[str, dict[str, dict[str, float]]]) -> str:
     """Return the tables, one a size."""
     lines = []
@@ -198,8 +208,13 @@ def command(
         root = out.resolve() / size
         save_measurement(root / "measurement.h5", measurement)
         patterns = len(measurement.intensities)
-        floor[size] = {str(count): floors(int(size), patterns, count) for count in counts}
+        found: list[dict[str, dict[str, float]]] = []
         for number in range(rounds):
+            found.append(floors_of(root / f"floor-{number}.json", int(size), patterns, counts))
+            floor[size] = {
+                str(count): {who: min(one[str(count)][who] for one in found) for who in found[0][str(count)]}
+                for count in counts
+            }
             timings = [timing for timing in timings if timing.size != size]
             for contest in contests:
                 for program in (OURS, *(peer for peer in contest.peers if peer in names)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,6 +110,8 @@ class Execution:
     "Kill a method after 90s, 10m or 2h."
     jobs: int = 1
     "Cells at a time."
+    distributed: Flag = False
+    "Share the patterns among the processes of torchrun: torchrun --nproc_per_node 2 -m ptybench run … --distributed."
     results: Results = Path("runs")
     force: Flag = False
     "Run again what has a record already."
@@ -138,9 +142,26 @@ def run(
         load_numpy_quietly()
         from ptybench.runner.run import prewarmed
 
-        with prewarmed():
+        with _called(execution) as rank, prewarmed() if rank == 0 else nullcontext():
             add_plugins(reconstruction.plugin)
+            if rank > 0:
+                from ptybench.runner.ranks import serve
+
+                return serve()
             return _run(_plans(asked, reconstruction, execution.device, seeds, out), out, execution, timeout)
+
+
+@contextmanager
+def _called(execution: Execution) -> Iterator[int]:
+    """Which of the processes of torchrun this is, 0 where there is one; the first lets the others go at the end."""
+    if not execution.distributed:
+        yield 0
+        return
+    from ptybench.runner.ranks import Call, Ranks
+
+    here = Ranks.here()
+    with Call(here) if here.rank == 0 else nullcontext():
+        yield here.rank
 
 
 def _refuse_contradictions(tasks: OnTasks, data: OnData, method: Reconstruction, execution: Execution) -> None:
@@ -158,6 +179,8 @@ def _refuse_contradictions(tasks: OnTasks, data: OnData, method: Reconstruction,
         raise InvalidOption("give --seed or --seeds, not both")
     if execution.results.exists() and not execution.results.is_dir():
         raise InvalidOption(f"--results: expected a folder, {execution.results} is a file")
+    if execution.distributed and execution.jobs > 1:
+        raise InvalidOption("--distributed shares one cell among all processes: leave --jobs away")
     if execution.jobs < 1:
         raise InvalidOption(f"--jobs must be at least 1, got {execution.jobs}")
 
@@ -210,6 +233,7 @@ def _run(plans: list[Plan], out: Output, execution: Execution, timeout: float | 
             report=execution.report,
             progress=line.step,
             on_result=tell,
+            distributed=execution.distributed,
         )
     if out.json:
         out.document("records", documents([result.record for result in found]))

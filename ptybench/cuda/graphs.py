@@ -19,8 +19,8 @@ CLOSE = 1e-3  # of what a visit changes, in single precision and over two visits
 
 
 def able(model: ForwardModel) -> bool:
-    """Whether visits to a model can come from a graph."""
-    return model.device.type == "cuda" and wanted("graphs")
+    """Whether visits to a model can come from a graph: all its patterns must lie on the device."""
+    return model.device.type == "cuda" and model.patterns.place == "device" and wanted("graphs")
 
 
 class Loop:

@@ -29,9 +29,14 @@ class LeastSquaresSolver(SequentialSolver):
     def precondition(self) -> None:
         """Set ``weight`` for the probe and the positions as they are now."""
 
-    def by_kernel(self, order: list[int], refine_probe: bool, threads: int) -> float:
-        """What :meth:`visits` does, by compiled kernels."""
+    def prepare_runs(self) -> None:
+        """The preconditioner serves a whole epoch."""
         self.lay_out()
+
+    def by_kernel(
+        self, order: list[int], refine_probe: bool, threads: int, go_on: bool = False, together: bool = False
+    ) -> float:
+        """What :meth:`visits` does, by compiled kernels, for a run of the order."""
         held, weight = self.shifted.held, self.weight.array
         self._kernel = kernel = LeastSquares.on(self.model, len(held), threads, self._kernel)
         return kernel(

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptybench.optics.forward import ForwardModel, Index, over_modes
+from ptybench.optics.forward import ForwardModel, over_modes
+from ptybench.optics.patterns import Index
 
 FLOOR = 1e-3  # photons; bounds the pull of a pixel that was expected dark but was not
 STEP_TRIALS = 2  # Newton steps for the change of an exit wave

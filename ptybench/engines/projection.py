@@ -96,8 +96,8 @@ class ProjectionSolver(Solver):
         self._owed: Tensor | None = None
         self.base = self.object.clone()
         self.chunks = self.model.chunks(len(self._probe))
-        self.object_inertia = self.options.object_inertia * self.model.power / self.model.amplitudes.numel()
-        self.probe_inertia = self.options.probe_inertia * self.model.count
+        self.object_inertia = self.options.object_inertia * self.model.power / self.model.pixels
+        self.probe_inertia = self.options.probe_inertia * self.team.count(self.model.count)
         self._kernel: Projections | None = None
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.options.average or None)
         self._lay_out()
@@ -107,6 +107,9 @@ class ProjectionSolver(Solver):
         self.seen, self._pull = self.canvas(self.dtype), self.canvas(self.dtype)
         self._light = self.canvas(self.model.real)
         self._lit = False
+
+    def undivided(self) -> None:
+        """Every process has its own exit waves, and the averages are sums."""
 
     def canvas(self, dtype: torch.dtype) -> Windowed:
         """An empty canvas ``(1, H, W)`` with the windows of all patterns."""
@@ -174,15 +177,15 @@ class ProjectionSolver(Solver):
         squared = self._rounds(refine_probe) if kernel is None else self._by_kernel(kernel, refine_probe)
         if self.options.average:
             self._recent.append((self.object.clone(), self._probe.clone()))
-        return float(squared) / self.model.power
+        return self.team.total(float(squared)) / self.model.power
 
     def _rounds(self, refine_probe: bool) -> Tensor:
         """An epoch in torch; the squared error of the modulus."""
-        error = self.model.amplitudes.new_zeros(())
+        error = torch.zeros((), dtype=self.model.real, device=self.device)
         for rounds in range(self.options.inner if refine_probe else 1):
             self.seen.array.copy_(self.object)
-            pull, weight = torch.zeros_like(self._probe), torch.full_like(self._probe[:1], self.probe_inertia)
-            for chunk in self.chunks:
+            pull, weight = torch.zeros_like(self._probe), torch.zeros_like(self._probe[:1])
+            for chunk in self.model.ahead(self.chunks) if rounds == 0 else self.chunks:
                 if rounds == 0:
                     error += self.advance(chunk, self.probes(chunk))
                 else:
@@ -193,7 +196,7 @@ class ProjectionSolver(Solver):
                     pull += self.model.shifted_back(conjugate * self.residual[chunk], chunk)
                     weight += conjugate.mul_(patches).sum(dim=0)
             self.base.copy_(self.object)
-            self._average_object(self._average_probe(pull, weight.real) if refine_probe else None)
+            self._average_object(self._average_probe(pull, weight.real.clone()) if refine_probe else None)
         return error
 
     def _compiled(self, rounds: int) -> Projections | None:
@@ -211,14 +214,13 @@ class ProjectionSolver(Solver):
             step, self._residual, shifted, self.object, mirrored, self._probe, self.base, self._owed, refine_probe
         )
         self.base.copy_(self.object)
-        change = self._average_probe(pull, weight.add_(self.probe_inertia)) if refine_probe else None
+        change = self._average_probe(pull, weight) if refine_probe else None
         self._pull.array.zero_()
-        light = None if self._lit else self._light.array.fill_(self.object_inertia)
+        light = None if self._lit else self._light.array.zero_()
         kernel.average(step, self._residual, shifted, self.object, self._probe, change, self._pull.array, light)
         # to write all residuals for a probe that has changed would cost a third of the time that memory takes
         self._owed = change if self.model.ramps is None else None
-        self._lit = True
-        self.object += (self._pull.array / self._light.array)[0]
+        self._divide()
         return error
 
     def mirrored(self) -> Tensor:
@@ -232,7 +234,8 @@ class ProjectionSolver(Solver):
 
     def _average_probe(self, pull: Tensor, weight: Tensor) -> Tensor:
         """Add ``Σ_j O_j* (ψ_jm − P_m O_j) / (Σ_j |O_j|² + κ_P)`` to the probe; return this change."""
-        change = pull / weight
+        self.team.add_up(pull, weight)
+        change = pull / weight.add_(self.probe_inertia)
         self._probe += change
         self._lit = False
         return change
@@ -241,10 +244,17 @@ class ProjectionSolver(Solver):
         """Add ``Σ_jm P_m* (ψ_jm − P_m O_j) / (Σ_jm |P_m|² + κ_O)`` to the object, after a change of the probe."""
         self._pull.array.zero_()
         if not self._lit:
-            self._light.array.fill_(self.object_inertia)
+            self._light.array.zero_()
         for chunk in self.chunks:
             probes = self.probes(chunk) if probe_change is None else self._follow(chunk, probe_change)
             add_overlaps(self._pull, None if self._lit else self._light, probes, self.residual[chunk], chunk)
+        self._divide()
+
+    def _divide(self) -> None:
+        """Add the sums over all patterns, divided, to the object."""
+        self.team.add_up(self._pull.array, None if self._lit else self._light.array)
+        if not self._lit:
+            self._light.array += self.object_inertia
         self._lit = True
         self.object += (self._pull.array / self._light.array)[0]
 
@@ -317,8 +327,7 @@ class ReflectionSolver(ProjectionSolver):
     def setup(self) -> None:
         """Find the deviation up to which a pattern counts as met."""
         super().setup()
-        strongest = float(self.model.amplitudes.square().sum(dim=(1, 2)).max())
-        self.bound = self.options.fourier_relax**2 / 4 * strongest
+        self.bound = self.options.fourier_relax**2 / 4 * self.model.strongest
 
     def _lay_out(self) -> None:
         super()._lay_out()

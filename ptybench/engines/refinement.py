@@ -94,7 +94,7 @@ def affine_part(points: FloatArray, values: FloatArray) -> FloatArray:
 
 def views(model: ForwardModel, obj: Tensor, probe: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Chunks of patterns: which, the probe ``(B, M, h, w)`` and the object ``(B, 1, h, w)`` that they see."""
-    for index in model.chunks(len(probe)):
+    for index in model.ahead(model.chunks(len(probe))):
         yield index, model.shifted_probes(probe, index), model.patches(obj, index)[:, None]
 
 

@@ -12,7 +12,8 @@ from ptybench.cuda import graphs
 from ptybench.engines.rules import TINY_POWER, Memory, Rule, Sums
 from ptybench.native import library
 from ptybench.native.visits import Visits
-from ptybench.optics.forward import Index, ShiftedProbe, Windowed, largest_power, over_modes
+from ptybench.optics.forward import ShiftedProbe, Windowed, largest_power, over_modes
+from ptybench.optics.patterns import Index
 from ptybench.solver import Solver, SolverOptions
 from ptybench.types import FloatArray
 
@@ -114,26 +115,91 @@ class SequentialSolver(Solver):
     def epoch(self) -> float:
         """Visit every pattern once, in an order that depends on the seed alone."""
         refine_probe = self.refine_probe and self.epochs_done >= self.options.probe_start
-        return float(self.visits(self.order(), refine_probe)) / self.model.power
+        return self.team.total(float(self.visits(self.order(), refine_probe))) / self.model.power
+
+    def undivided(self) -> str | None:
+        """A batch of the family can be shared out, where nothing but :meth:`_move` changes object and probe."""
+        return self.unbatched() if self._plain else super().undivided()
+
+    @property
+    def _plain(self) -> bool:
+        return type(self).visit_together is SequentialSolver.visit_together
+
+    def unbatched(self) -> str | None:
+        """Why patterns that are visited one after another cannot be shared out; ``None`` where there are batches."""
+        if self.options.batch > 1:
+            return None
+        return (
+            f"{self.name} visits one pattern after another, which several processes cannot share: give it a batch, "
+            "--set method.batch=32, or run it without --distributed"
+        )
 
     def visits(self, order: list[int], refine_probe: bool) -> float | Tensor:
-        """Visit these patterns in their order, a batch at a time; return their squared error."""
+        """Visit these patterns in their order, a batch at a time; return their squared error.
+
+        Where several processes share the patterns, each visits its own of every batch.
+        """
+        if self.team.world > 1:
+            return self._shared_visits(order, refine_probe)
         if library.able(self.model) and library.settled(type(self), self.statement, _HOOKS):
             threads = 1 if self.options.batch == 1 else torch.get_num_threads()
-            return self.by_kernel(order, refine_probe, threads)
+            self.prepare_runs()
+            return sum(
+                self.by_kernel(run, refine_probe, threads, go_on=place > 0)
+                for place, run in enumerate(self.model.ahead(self.model.runs(order, self.options.batch)))
+            )
         self.lay_out()
         if graphs.able(self.model) and library.settled(type(self), self.statement, _HOOKS):
             self._loop = loop = graphs.Loop.on(self, refine_probe, self._loop)
             return loop(order)
         size = self.options.batch
         if size == 1:
-            errors = [self.visit(k, refine_probe) for k in order]
+            errors = [self.visit(k, refine_probe) for k in self.model.ahead(order)]
         else:
-            errors = [self.visit_together(batch, refine_probe) for batch in batches(order, size)]
+            errors = [self.visit_together(batch, refine_probe) for batch in self.model.ahead(batches(order, size))]
         return torch.stack(errors).sum()
 
-    def by_kernel(self, order: list[int], refine_probe: bool, threads: int) -> float:
-        """What :meth:`visits` does, by compiled kernels."""
+    def _shared_visits(self, order: list[int], refine_probe: bool) -> float | Tensor:
+        """What :meth:`visits` does, for this process's patterns of every batch."""
+        compiled = library.able(self.model) and library.settled(type(self), self.statement, _HOOKS) and self._plain
+        self.lay_out()
+        squared: float | Tensor = 0.0
+        self._visited = False
+        for own in self.model.ahead([self.team.mine(batch) for batch in batches(order, self.options.batch)]):
+            squared = squared + (self._batch_by_kernel if compiled else self.visit_together)(own, refine_probe)
+        return squared
+
+    def _batch_by_kernel(self, own: list[int], refine_probe: bool) -> float:
+        """What :meth:`visit_together` does, by compiled kernels, which leave the sum of the updates."""
+        held, before = self.shifted.held, (self.object.clone(), self.shifted.held.clone())
+        error = 0.0
+        if own:
+            threads = torch.get_num_threads()
+            error = self.by_kernel(own, refine_probe, threads, go_on=self._visited, together=True)
+            self._visited = True
+        torch.sub(self.object, before[0], out=self.moves.array[0])
+        turn = held - before[1]
+        self.object.copy_(before[0])
+        held.copy_(before[1])
+        self._move(own, turn)
+        return error
+
+    def prepare_runs(self) -> None:
+        """Prepare what the runs of :meth:`by_kernel` share; most need nothing."""
+
+    def by_kernel(
+        self, order: list[int], refine_probe: bool, threads: int, go_on: bool = False, together: bool = False
+    ) -> float:
+        """What :meth:`visits` does, by compiled kernels, for a run of the order.
+
+        Args:
+            order: which patterns.
+            refine_probe: whether the probe changes.
+            threads: CPU threads.
+            go_on: whether there were runs before it in this epoch.
+            together: whether they are one batch, or part of one, whose updates are added up whatever is asked for.
+
+        """
         self._kernel = kernel = Visits.on(self.model, len(self.shifted.held), threads, self._kernel)
         return kernel(
             order,
@@ -142,9 +208,10 @@ class SequentialSolver(Solver):
             self.rules(),
             refine_probe=refine_probe,
             batch=self.options.batch,
-            mean=self.options.overlaps == "mean",
+            mean=self.options.overlaps == "mean" and not together,
             memory=self.memory,
             sums=self.sums,
+            go_on=go_on,
         )
 
     def lay_out(self) -> None:
@@ -174,8 +241,8 @@ class SequentialSolver(Solver):
         return squared
 
     def visit_together(self, index: list[int] | Tensor, refine_probe: bool) -> Tensor:
-        """Update object and probe by several patterns; return their squared error."""
-        squared = self.model.amplitudes.new_zeros(())
+        """Update object and probe by several patterns, or this process's of them; return their squared error."""
+        squared = self._one.new_zeros(())
         self.moves.array.zero_()
         turn = torch.zeros_like(self.shifted.held)
         for part in self.model.parts(index, len(turn)):
@@ -185,9 +252,7 @@ class SequentialSolver(Solver):
             self.moves.add(self.object_step(part, patches, *pulled(probes, change)), part)
             if refine_probe:
                 turn += self.shifted.gathered(self.probe_step(*pulled(patches, change)))
-        mean = self.options.overlaps == "mean"
-        self.object.addcmul_(self.moves.array[0], self._share(index) if mean else self._one)
-        self.shifted.held.add_(turn, alpha=1 / len(index) if mean else 1)
+        self._move(index, turn)
         return squared
 
     def exit_change(self, waves: Tensor, index: Index) -> tuple[Tensor, Tensor]:
@@ -219,11 +284,18 @@ class SequentialSolver(Solver):
         """``w_P O* Δψ_m``, ``(..., M, h, w)``, of ``|O|²`` and ``O* Δψ_m``, which is overwritten."""
         return pull.mul_(self.probe_weight(power, largest_power(power).add_(self._tiny)))
 
-    def _share(self, index: list[int] | Tensor) -> Tensor:
-        """One by the number of windows of a batch that cover a pixel of the object, ``(H, W)``."""
-        self.cover.array.zero_()
-        self.cover.add(self._one.expand(len(index), 1, 1, 1), index)
-        return self.cover.array[0].clamp_min(1).reciprocal_()
+    def _move(self, index: list[int] | Tensor, turn: Tensor) -> None:
+        """Add the updates of a batch, in ``moves`` and ``turn``, to object and probe."""
+        mean, size = self.options.overlaps == "mean", len(index)
+        if mean:
+            self.cover.array.zero_()
+            self.cover.add(self._one.expand(size, 1, 1, 1), index)
+        if self.team.world > 1:
+            counted = self._one.new_full((1,), size)
+            self.team.add_up(self.moves.array, turn, counted, self.cover.array if mean else None)
+            size = int(counted)
+        self.object.addcmul_(self.moves.array[0], self.cover.array[0].clamp_min(1).reciprocal_() if mean else self._one)
+        self.shifted.held.add_(turn, alpha=1 / size if mean else 1)
 
 
 # where none of these is changed, a method is its rules and its memory

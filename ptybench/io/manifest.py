@@ -128,7 +128,7 @@ def load_measurement(
     if _is_ours(path):
         if turns or geometry or crop or bin or bad_pixels:
             raise InvalidData(f"{path} is a measurement as ptybench keeps it: it takes no geometry, crop, bin or turns")
-        measurement = hdf5.load_measurement(path)
+        measurement = hdf5.load_measurement(path, in_file=True)
     else:
         with open_raw(path, manifest) as raw:
             if bad_pixels is not None:

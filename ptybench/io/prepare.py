@@ -7,6 +7,8 @@ Patterns are brought into the frame of the solvers: zero frequency at ``[h // 2,
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,11 @@ from scipy.spatial import cKDTree
 from ptybench import memory
 from ptybench.errors import InvalidData
 from ptybench.io.frames import Window, middle, turn_frames, turn_positions, widest
+from ptybench.io.patternfile import for_a_file, spooled
 from ptybench.io.raw import Frames, Geometry, Pair, Raw, pair
 from ptybench.io.start import first_probe
 from ptybench.optics.waves import far_field
-from ptybench.types import BoolArray, ComplexArray, Estimate, FloatArray, Measurement, Noise
+from ptybench.types import BoolArray, ComplexArray, Estimate, FloatArray, Measurement, Noise, blocks
 
 CANVAS_LIMIT_PX = 50_000
 CHUNK_BYTES = 2**26
@@ -48,7 +51,7 @@ def prepare(raw: Raw, turns: tuple[str, ...] = (), crop: int | None = None, bin:
     bad_pixels, intensities = cut.bad_pixels(), cut.intensities()
     if bad_pixels.all():
         raise InvalidData("all detector pixels are marked as bad: there is nothing to reconstruct from")
-    if not intensities.any():
+    if not any(intensities[one].any() for one in blocks(intensities)):
         raise InvalidData("the patterns hold no photons at all: check their key, and whether good is marked as bad")
     positions, canvas, pixel = _placed(raw, cut)
     wavelength, distance = geometry.wavelength, geometry.effective_distance_m
@@ -184,17 +187,33 @@ class _Cut:
         return np.asarray(bad, np.bool_)
 
     def intensities(self) -> NDArray[np.float32]:
-        """``(K, h, w)`` photons, 0 on bad pixels, read a few patterns at a time."""
+        """``(K, h, w)`` photons, 0 on bad pixels, read a few patterns at a time.
+
+        Where they would fill more than a part of the memory they are written to a file, which goes with them.
+        """
+        count = self.raw.patterns.shape[0]
+        shape = count, *self.window.shape
+        if not for_a_file(shape):
+            photons = np.empty(shape, np.float32)
+            for part, some in self._read():
+                photons[part] = some
+            return photons
+        raw = self.raw
+        whole = raw.patterns.dtype.kind in "bu" and raw.gain == 1 and not raw.offset and self.window.bin == 1
+        kept = raw.patterns.dtype if whole and raw.patterns.dtype.itemsize <= 4 else np.dtype(np.float32)
+        found: Any = spooled(shape, np.dtype(np.uint8) if kept.kind == "b" else kept, self._read())
+        return found  # type: ignore[no-any-return]
+
+    def _read(self) -> Iterator[tuple[slice, Frames]]:
+        """Photons a few patterns at a time, and which."""
         count, h, w = self.raw.patterns.shape
-        memory.require(count * self.window.shape[0] * self.window.shape[1] * 4, f"{count} patterns")
         stored_bad = np.zeros((h, w), np.bool_) if self.raw.bad_pixels is None else self.raw.bad_pixels
-        photons = np.empty((count, *self.window.shape), np.float32)
         step = max(1, CHUNK_BYTES // (8 * h * w))
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large is found as infinite
             for start in range(0, count, step):
-                frames = self._photons(np.asarray(self.raw.patterns[start : start + step]), stored_bad)
-                photons[start : start + step] = self.window.blocks(self.turned(frames)).sum(axis=(-3, -1))
-        return photons
+                part = slice(start, min(start + step, count))
+                frames = self._photons(np.asarray(self.raw.patterns[part]), stored_bad)
+                yield part, self.window.blocks(self.turned(frames)).sum(axis=(-3, -1))
 
     def _photons(self, frames: Frames, bad: BoolArray) -> Frames:
         raw = self.raw

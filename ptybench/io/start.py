@@ -27,7 +27,7 @@ from ptybench.optics.probes import diameter_px
 from ptybench.optics.scans import mean_step
 from ptybench.optics.waves import far_field, near_field
 from ptybench.specs import Spec
-from ptybench.types import BoolArray, ComplexArray, FloatArray
+from ptybench.types import BoolArray, ComplexArray, FloatArray, blocks
 
 ASSUMED_OVERLAP = 0.7
 WIDEST_PROBE = 0.5  # of the window: what is wider wraps around in the far field
@@ -96,14 +96,15 @@ def first_probe(
             probe = near_field(amplitude.astype(complex), grid, wavelength_m, -distance_m, pad=1)[None]
         else:
             probe = _defocused(amplitude, positions_px, start, pixel_m, wavelength_m)[None]
-    power = float(intensities.sum(axis=(1, 2), dtype=np.float64).max())
+    power = max(float(intensities[one].sum(axis=(1, 2), dtype=np.float64).max()) for one in blocks(intensities))
     scaled: ComplexArray = (probe * math.sqrt(power / np.sum(np.abs(probe) ** 2))).astype(np.complex64)
     return scaled
 
 
 def mean_amplitude(intensities: NDArray[np.float32], bad_pixels: BoolArray) -> FloatArray:
     """``√⟨I⟩`` ``(h, w)``; bad pixels take the value of the nearest good one."""
-    amplitude: FloatArray = np.sqrt(intensities.mean(axis=0, dtype=np.float64))
+    total = sum(intensities[one].sum(axis=0, dtype=np.float64) for one in blocks(intensities))
+    amplitude: FloatArray = np.sqrt(total / len(intensities))
     if bad_pixels.any():
         nearest = ndimage.distance_transform_edt(bad_pixels, return_distances=False, return_indices=True)
         amplitude = amplitude[tuple(nearest)]

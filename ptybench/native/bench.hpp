@@ -22,7 +22,8 @@ extern "C" {
 
 struct PtyProblem {
     int64_t patterns, modes, h, w, H, W;
-    const void* amplitudes;  // (K, h, w), in the order of the propagator's output
+    const void* amplitudes;  // (S, h, w), in the order of the propagator's output
+    const int64_t* slots;    // (K,) where a pattern lies among them; or null where all do, in order
     const void* good;        // (h, w) 1 where the detector can be trusted; or null
     const int64_t* corners;  // (K, 2)
     const void* ramp_y;      // (K, h) complex, phase ramps of the fractions; or null where there are none
@@ -359,7 +360,8 @@ class Bench {
         }
         // in the far field half of a unitary transform's scale is applied here, half on the way back
         const T unit = scene.near() ? T(1) : 1 / std::sqrt(static_cast<T>(h) * w), tiny = scene.p.tiny_wave;
-        const T* measured = static_cast<const T*>(scene.p.amplitudes) + static_cast<std::ptrdiff_t>(k_) * h * w;
+        const T* measured = static_cast<const T*>(scene.p.amplitudes) +
+                            static_cast<std::ptrdiff_t>(scene.p.slots ? scene.p.slots[k_] : k_) * h * w;
         const T* good = static_cast<const T*>(scene.p.good);
         double error = 0;
         if constexpr (Constraint::whole) {

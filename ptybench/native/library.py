@@ -28,7 +28,10 @@ _SUFFIX = {torch.complex64: "f32", torch.complex128: "f64"}
 class _Problem(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("patterns", "modes", "h", "w", "H", "W")),
-        *((name, ctypes.c_void_p) for name in ("amplitudes", "good", "corners", "ramp_y", "ramp_x", "transfer")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("amplitudes", "slots", "good", "corners", "ramp_y", "ramp_x", "transfer")
+        ),
         *((name, ctypes.c_double) for name in ("tiny_wave", "tiny_power")),
     )
 
@@ -102,12 +105,13 @@ class Kernel:
         ramps = model.ramps or (None, None)
         # all that the kernels point to must live as long as they do
         self._corners = np.array(model.corners, np.int64).reshape(-1, 2)
-        self._tensors = model.amplitudes, model.good, transfer, *ramps
-        self._made_for = model.windows, propagator, threads
+        window, slots = model.patterns.window, model.patterns.slots
+        self._tensors = window, slots, model.good, transfer, *ramps
+        self._made_for = model.windows, propagator, window, threads
         self._problem = _Problem(
             model.count, modes, *model.shape, *model.canvas,
-            address(model.amplitudes), address(model.good), self._corners.ctypes.data,
-            *map(address, ramps), address(transfer), TINY, TINY_POWER,
+            address(window), None if slots is None else slots.ctypes.data, address(model.good),
+            self._corners.ctypes.data, *map(address, ramps), address(transfer), TINY, TINY_POWER,
         )  # fmt: skip
         make = self.function(f"make_{self.kind}", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_int64])
         self.address: int | None = make(ctypes.byref(self._problem), threads)
@@ -117,7 +121,7 @@ class Kernel:
     @classmethod
     def on(cls, model: ForwardModel, modes: int, threads: int, kept: Kernel | None) -> Self:
         """The one that was kept, where the model is still what it was made for, or a new one."""
-        now = model.windows, model.propagator, threads
+        now = model.windows, model.propagator, model.patterns.window, threads
         if isinstance(kept, cls) and all(a is b for a, b in zip(now, kept._made_for, strict=True)):
             return kept
         return cls(model, modes, threads)

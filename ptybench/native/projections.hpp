@@ -15,6 +15,7 @@ struct PtyProjection {
     double reflection, relaxation, bound;  // of the reflection methods
     double beta;                           // of ADMM
     int64_t poisson;
+    int64_t first, end;                    // of the patterns that `advance` changes
 };
 }
 
@@ -56,8 +57,8 @@ class Projections {
         for (int i = 0; i < threads; ++i) desks_.push_back(std::make_unique<Desk>(scene_));
     }
 
-    // Changes all residuals as the method says. `object` and `mirrored` are (H, W), `probe` the modes, or their spectra
-    // where positions have fractions. Adds Σ_j O_j* δ_j, shifted back, to `pull` (M, h, w; spectra where `probe` is), and
+    // Changes the residuals of patterns q.first to q.end as the method says. `object` and `mirrored` are (H, W), `probe`
+    // the modes, or their spectra where positions have fractions. Adds Σ_j O_j* δ_j, shifted back, to `pull` (M, h, w; spectra where `probe` is), and
     // Σ_j |O_j|² to `weight` (h, w), where they are given.
     double advance(const PtyProjection& q, const T* object, const T* mirrored, const T* probe, T* pull, T* weight) {
         FlushTiny flush;
@@ -75,7 +76,7 @@ class Projections {
             see(desk, q, k);
             errors[t] += change(desk, q, k);
             if (pull) pulled(desk, k);
-        }, pull != nullptr, false);
+        }, pull != nullptr, false, q.first, q.end);
         double error = 0;
         for (double e : errors) error += e;
         if (!pull) return error;
@@ -99,7 +100,7 @@ class Projections {
         each([&](Desk& desk, int, int k) {
             desk.turn_to(k);
             collect(desk, q, k, change != nullptr, light != nullptr);
-        }, false, true);
+        }, false, true, 0, scene_.K);
         crew_.run([&](int t) {
             const int threads = crew_.size(), H = scene_.H, W = scene_.W;
             for (int y = H * t / threads; y < H * (t + 1) / threads; ++y)
@@ -130,7 +131,7 @@ class Projections {
     bool shifting() const { return scene_.shifting(); }
 
     template <class Work>
-    void each(Work work, bool clear_pulls, bool clear_canvases) {
+    void each(Work work, bool clear_pulls, bool clear_canvases, std::int64_t first, std::int64_t end) {
         crew_.run([&](int t) {
             const int threads = crew_.size();
             Desk& desk = *desks_[t];
@@ -142,8 +143,7 @@ class Projections {
                 desk.moves.clear();
                 desk.cover.clear();
             }
-            for (std::int64_t k = static_cast<std::int64_t>(scene_.K) * t / threads;
-                 k < static_cast<std::int64_t>(scene_.K) * (t + 1) / threads; ++k)
+            for (std::int64_t k = first + (end - first) * t / threads; k < first + (end - first) * (t + 1) / threads; ++k)
                 work(desk, t, static_cast<int>(k));
         });
     }

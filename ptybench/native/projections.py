@@ -15,7 +15,7 @@ class _Projection(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("residual", "multiplier", "shifted", "base", "owed")),
         *((name, ctypes.c_double) for name in ("reflection", "relaxation", "bound", "beta")),
-        ("poisson", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("poisson", "first", "end")),
     )
 
 
@@ -54,10 +54,12 @@ class Projections(Kernel):
         moving, each = self.model.ramps is not None, self.model.count * self.modes
         held = self._held(probe, shifted)
         run = self.function("advance", ctypes.c_double, [ctypes.c_void_p] * 7)
-        error: float = run(
-            self.address, _described(step, residual, shifted, base, owed), address(object_), address(mirrored),
-            address(held), address(pull if refine_probe else None), address(weight),
-        )  # fmt: skip
+        error = 0.0
+        for some in self.model.ahead(self.model.runs(list(range(self.model.count)))):
+            error += run(
+                self.address, _described(step, residual, shifted, base, owed, some), address(object_),
+                address(mirrored), address(held), address(pull if refine_probe else None), address(weight),
+            )  # fmt: skip
         self.model.ffts += each * (2 * self.model.propagator.ffts + moving * (refine_probe + (shifted is None)))
         if moving and refine_probe:
             pull = torch.fft.ifft2(pull)
@@ -104,9 +106,14 @@ class Projections(Kernel):
 
 
 def _described(
-    step: Step, residual: Tensor, shifted: Tensor | None, base: Tensor | None = None, owed: Tensor | None = None
+    step: Step,
+    residual: Tensor,
+    shifted: Tensor | None,
+    base: Tensor | None = None,
+    owed: Tensor | None = None,
+    patterns: list[int] | None = None,
 ) -> object:
     waves = (residual, step.multiplier, shifted, base, owed)
-    return ctypes.byref(
-        _Projection(*map(address, waves), step.reflection, step.relaxation, step.bound, step.beta, step.poisson)
-    )
+    numbers = step.reflection, step.relaxation, step.bound, step.beta, step.poisson
+    some = (patterns[0], patterns[-1] + 1) if patterns else (0, 0)
+    return ctypes.byref(_Projection(*map(address, waves), *numbers, *some))

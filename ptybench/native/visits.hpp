@@ -19,13 +19,14 @@ struct PtyMemory {
     double sigma, keep;
 };
 
-// What each pattern asks for, summed up over the visits of a call, as spectra where the probe is held as such; or nulls.
+// What each pattern asks for, summed up over the visits of a call, or of it and those before it, as spectra where the probe is held as such; or nulls.
 struct PtySums {
     void* object;        // (H, W) complex, Σ_km P* ψ'
     void* object_power;  // (H, W) complex, Σ_km |P|²
     void* probe;         // (M, h, w) complex, Σ_k |O|² P, never as spectra
     void* probe_pull;    // (M, h, w) complex, Σ_k O* Δψ, shifted back
     void* probe_power;   // (h, w) complex, Σ_k |O|²
+    int64_t go_on;       // whether the sums go on from the call before
 };
 }
 
@@ -97,7 +98,7 @@ class Visits {
         reference_ = unknown;
         summing_ = sums.object != nullptr;
         if (summing_)
-            for (auto& desk : desks_) desk->sums.clear(scene_);
+            for (std::size_t t = sums.go_on ? 1 : 0; t < desks_.size(); ++t) desks_[t]->sums.clear(scene_);
         double error = 0;
         if (batch == 1)
             for (int64_t i = 0; i < count; ++i) error += visit(order[i]);

@@ -27,7 +27,7 @@ class _Memory(ctypes.Structure):
 
 
 class _Sums(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_void_p) for name in Sums._fields)
+    _fields_ = (*((name, ctypes.c_void_p) for name in Sums._fields), ("go_on", ctypes.c_int64))
 
 
 _ARGUMENTS = [
@@ -52,6 +52,7 @@ class Visits(Kernel):
         mean: bool,
         memory: Memory | None,
         sums: Sums | None,
+        go_on: bool = False,
     ) -> float:
         """Visit patterns in this order, ``batch`` at a time; change object and held probe; return the squared error.
 
@@ -65,6 +66,7 @@ class Visits(Kernel):
             mean: whether updates of a batch are averaged or added up.
             memory: exit waves that are remembered.
             sums: overwritten with those of these visits.
+            go_on: whether the sums are those of the visits of the call before too.
 
         """
         index = np.array(order, np.int64)
@@ -73,7 +75,7 @@ class Visits(Kernel):
         error: float = visit(
             self.address, index.ctypes.data, len(index), batch, mean, refine_probe,
             address(object_), address(held), *(_Rule.of(rule) for rule in rules), remembered,
-            _Sums(*map(address, sums or [None] * 5)),
+            _Sums(*map(address, sums or [None] * 5), go_on),
         )  # fmt: skip
         shifts, more = 0, 0
         if self.model.ramps is not None:

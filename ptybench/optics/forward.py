@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from ptybench.cuda import fused
+from ptybench.optics.patterns import Index, patterns_of
+from ptybench.team import Team
 from ptybench.types import FloatArray, Measurement
 
 KEPT_BYTES = 2**28  # fields of all positions that could be made anew at each visit are kept up to this size
@@ -27,11 +29,6 @@ CHUNK_BYTES = 2**21  # exit waves that a CPU's cache holds while a chunk is work
 PART_BYTES = 2**19  # exit waves of a mini-batch that are worked on at a time, as was fastest with 0.5 MiB of L2
 
 Slices: TypeAlias = tuple[slice, slice]
-Index: TypeAlias = int | slice | list[int] | Tensor
-"""One pattern, or several of them; several add a leading axis ``B`` to every field.
-
-Several may be a tensor ``(B,)`` on the device: then nothing that is done with it has to wait for the device.
-"""
 
 
 def squared_modulus(field: Tensor) -> Tensor:
@@ -153,7 +150,8 @@ class ForwardModel:
         dtype: complex type of all waves.
 
     Attributes:
-        amplitudes: ``(K, h, w)`` square roots of the patterns, in the order of the propagator's output.
+        patterns: square roots of the patterns, in the order of the propagator's output, wherever they are kept.
+        power: photons in all patterns; ``pixels`` and ``strongest``, the photons of the brightest, are of all too.
         positions_px: ``(K, 2)`` positions that the windows and ramps stand for.
         distance_m: distance of the propagator, ``None`` where unknown.
         good: ``(h, w)`` 1 where the detector can be trusted, or ``None`` where it can everywhere.
@@ -171,13 +169,14 @@ class ForwardModel:
         self.device, self.dtype, self.real = device, dtype, dtype.to_real()
         self.shape, self.canvas = measurement.shape, measurement.canvas
         self.count = len(measurement.intensities)
+        self.pixels = self.count * math.prod(self.shape)
         self.propagator = make_propagator(measurement, device, dtype)
         self.centred = measurement.propagation == "far_field"
         self.distance_m = measurement.distance_m
         self._measurement = measurement
-        self.amplitudes = self.detector_order(np.sqrt(np.where(measurement.bad_pixels, 0, measurement.intensities)))
-        self._amplitudes = self.amplitudes.unbind()  # indexing a tuple costs nothing, selecting from a tensor does
-        self.power = float(np.square(self.amplitudes.cpu().numpy(), dtype=np.float64).sum())
+        self.patterns = patterns_of(measurement, device, self.real)
+        self.ahead, self.runs, self.measured = self.patterns.ahead, self.patterns.runs, self.patterns.at
+        self.power, self.strongest = self.patterns.power, self.patterns.strongest
         self.good = None if not measurement.bad_pixels.any() else self.detector_order(~measurement.bad_pixels)
         self.ffts = 0
         self.subpixel = subpixel
@@ -186,6 +185,16 @@ class ForwardModel:
         self._tiny = torch.tensor(TINY, dtype=dtype, device=device)
         self._minus_one = torch.tensor(-1, dtype=self.real, device=device)
         self.place(measurement.positions_px)
+
+    def join(self, team: Team) -> None:
+        """Take power, pixels and the brightest pattern from all processes that share the patterns."""
+        self.power, self.pixels = team.total(self.power), round(team.total(self.pixels))
+        self.strongest = team.largest(self.patterns.strongest)
+
+    @property
+    def amplitudes(self) -> Tensor:
+        """``(K, h, w)`` square roots of all patterns; made anew where they do not lie on the device."""
+        return self.patterns.whole()
 
     def detector_order(self, frames: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         """Frames ``(..., h, w)`` on the device, with zero frequency at ``[0, 0]`` in the far field."""
@@ -274,14 +283,6 @@ class ForwardModel:
             return None
         ramp = self.ramp(index)
         return ramp if isinstance(index, int) else ramp[:, None]
-
-    def measured(self, index: Index) -> Tensor:
-        """The measured amplitudes ``√I`` in the shape of :func:`total_intensity` of a wave."""
-        if isinstance(index, int):
-            return self._amplitudes[index]
-        if isinstance(index, slice | Tensor):
-            return self.amplitudes[index][:, None]
-        return torch.stack([self._amplitudes[k] for k in index])[:, None]  # indexing by a list takes four times as long
 
     def modulus_change(self, exit_wave: Tensor, index: Index) -> tuple[Tensor, Tensor]:
         """Return ``ψ' − ψ`` of the modulus constraint, and its squared norm summed over all patterns.

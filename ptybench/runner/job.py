@@ -37,6 +37,7 @@ class Job(Spec):
         device: torch device.
         plugins: plug-in files to load first.
         truth: true where the method is a control and ``truth.h5`` lies beside the measurement.
+        distributed: true where the processes of torchrun share the patterns.
 
     """
 
@@ -49,6 +50,7 @@ class Job(Spec):
     device: str
     plugins: list[str] = Field(default_factory=list)
     truth: bool = False
+    distributed: bool = False
 
 
 class Done(Spec):

@@ -60,13 +60,14 @@ def prepare(plan: Plan) -> Problem:
     return Problem(measurement, withheld, truth, facts)
 
 
-def job_of(plan: Plan, checkpoints: Sequence[int] = (), truth: bool = False) -> Job:
+def job_of(plan: Plan, checkpoints: Sequence[int] = (), truth: bool = False, distributed: bool = False) -> Job:
     """Return what the child is told of a plan.
 
     Args:
         plan: the cell.
         checkpoints: epochs whose estimate is kept.
         truth: whether the truth is handed over too, to a control.
+        distributed: whether the processes of torchrun share the patterns.
 
     """
     return Job(
@@ -79,4 +80,5 @@ def job_of(plan: Plan, checkpoints: Sequence[int] = (), truth: bool = False) -> 
         device=plan.device,
         plugins=[str(path) for path in registry.plugin_paths()],
         truth=truth,
+        distributed=distributed,
     )

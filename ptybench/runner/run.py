@@ -99,6 +99,7 @@ class _Setting:
     report: bool
     progress: ProgressCallback
     memory_bytes: int | None
+    distributed: bool = False
 
     def waits(self, plan: Plan) -> Callable[[str], None]:
         """What is called where a cell has to wait for somebody."""
@@ -194,6 +195,7 @@ def each_cell(
     report: bool = True,
     progress: ProgressCallback | None = None,
     memory_bytes: int | None = None,
+    distributed: bool = False,
 ) -> None:
     """Run cells, one process each; one that fails stops nothing, and nothing is kept.
 
@@ -207,6 +209,7 @@ def each_cell(
         report: also draw ``report.png``.
         progress: told of every epoch, from several threads where ``jobs`` is above 1.
         memory_bytes: memory at which a solver's process is stopped; the default is what this machine has free.
+        distributed: whether the processes of torchrun solve together; this is the first of them.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C and on SIGTERM, after the running cells have left ``killed`` records.
@@ -228,6 +231,7 @@ def each_cell(
             report,
             progress or _silent,
             memory_bytes,
+            distributed,
         )
 
         def one(index: int) -> bool:
@@ -290,7 +294,8 @@ def _run_cell(plan: Plan, setting: _Setting, lease: Lease, more: bool) -> RunRes
         _attempt(attempt, setting, lease, more)
     except KeyboardInterrupt as error:
         interrupted = error
-        attempt.end("killed", "the run was interrupted")
+        lost = ", as torchrun does when one of its processes has ended" if setting.distributed else ""
+        attempt.end("killed", f"the run was interrupted{lost}")
     except _RefusedError as error:
         attempt.end("skipped", str(error.reason))
         return RunResult(store.save(place, attempt.record(), attempt.staged), refused=error.reason)
@@ -353,7 +358,8 @@ def _solve_all(
         ended = follow(measurement=problem.measurement, phase="solving")
     finally:  # an interrupted run has a trace too
         attempt.ended = child.jobs[earlier] if len(child.jobs) > earlier else None
-    attempt.provenance = attempt.provenance.model_copy(update={"threads": child.threads, "kernels": child.kernels})
+    told = {"threads": child.threads, "kernels": child.kernels, "world": child.world}
+    attempt.provenance = attempt.provenance.model_copy(update=told)
     wanted = plan.cell.split and ended.status == "done"
     return ended, _halves(attempt, problem, follow) if wanted else None
 
@@ -361,7 +367,7 @@ def _solve_all(
 def _solve(child: Child, *, plan: Plan, setting: _Setting, truth: Any, measurement: Any, phase: str) -> Ended:
     marks = plan.checkpoints if phase == "solving" else []
     return child.run(
-        job_of(plan, marks, truth is not None),
+        job_of(plan, marks, truth is not None, setting.distributed),
         measurement,
         truth,
         timeout=setting.timeout,

@@ -103,6 +103,7 @@ class Child:
         self.jobs: list[Ended] = []
         self.threads: int | None = None
         self.kernels: str | None = None
+        self.world: int | None = None
 
     @property
     def pid(self) -> int:
@@ -231,6 +232,7 @@ class Child:
             if "ready" in message:
                 self.threads = int(message["ready"]["threads"])
                 self.kernels = message["ready"].get("kernels")
+                self.world = message["ready"].get("world")
             elif "done" in message:
                 ended.done = Done.model_validate(message["done"])
                 ended.peak_rss_bytes = ended.done.peak_rss_bytes or ended.peak_rss_bytes

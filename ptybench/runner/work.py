@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from ptybench import registry
-from ptybench.errors import UsageError
+from ptybench import registry, team
+from ptybench.errors import MethodFailed, UsageError
 from ptybench.io.hdf5 import load_measurement, load_truth, save_reconstruction
 from ptybench.memory import usage_of
 from ptybench.native import library
 from ptybench.records import finite
+from ptybench.runner import ranks
 from ptybench.runner.job import (
     ESTIMATE_FILE,
     JOB_FILE,
@@ -29,18 +31,30 @@ from ptybench.runner.job import (
     sentence,
 )
 from ptybench.solver import Limit, Solver, Step, solve, threads
+from ptybench.types import Measurement, Truth
 
 Say = Callable[[dict[str, Any]], None]
 
 
-def make_solver(folder: Path, job: Job) -> Solver:
-    """Load the measurement and make the solver."""
-    for plugin in job.plugins:
-        registry.add_plugin(Path(plugin))
-    method = registry.resolve_method(job.method, job.options)
-    measurement = load_measurement(folder / MEASUREMENT_FILE)
+@contextmanager
+def making(folder: Path, job: Job) -> Iterator[Solver]:
+    """Load the measurement and make the solver, one of several where processes share the patterns."""
+    if job.distributed:
+        with ranks.leading(job, folder) as (_, share):
+            yield solver_of(job, share, job.device)
+        return
+    # a plug-in of the user's may do anything with the patterns that can be done with an array
+    measurement = load_measurement(folder / MEASUREMENT_FILE, in_file=not job.plugins)
     truth = load_truth(folder / TRUTH_FILE) if job.truth else None
-    return method.create(measurement, job.device, job.seed, truth)
+    yield solver_of(job, measurement, job.device, truth)
+
+
+def solver_of(job: Job, measurement: Measurement, device: str, truth: Truth | None = None) -> Solver:
+    """The solver of a job."""
+    for plugin in job.plugins:
+        if Path(plugin) not in registry.plugin_paths():
+            registry.add_plugin(Path(plugin))
+    return registry.resolve_method(job.method, job.options).create(measurement, device, job.seed, truth)
 
 
 def run_job(folder: Path, say: Say) -> None:
@@ -55,10 +69,12 @@ def run_job(folder: Path, say: Say) -> None:
 
     solver: Solver | None = None
     try:
-        solver = make_solver(folder, job)
-        with threads(solver.threads) as count:
-            say({"ready": {"threads": count, "kernels": library.flavour() if solver.device.type == "cpu" else None}})
-        outcome = solve(solver, Limit(job.epochs, job.seconds), job.checkpoints, on_step)
+        with making(folder, job) as solver:
+            with threads(solver.threads) as count:
+                kernels = library.flavour() if solver.device.type == "cpu" else None
+                world = team.current().world if job.distributed else None
+                say({"ready": {"threads": count, "kernels": kernels, "world": world}})
+            outcome = solve(solver, Limit(job.epochs, job.seconds), job.checkpoints, on_step)
         usage = usage_of()
         save_reconstruction(folder / ESTIMATE_FILE, outcome.estimate)
     except BaseException as error:  # also SystemExit: a solver that calls sys.exit has failed like any other
@@ -96,6 +112,8 @@ def classify(error: BaseException, made: bool) -> Failed:
         return Failed(status="not_installed", error=sentence(error))
     if not made and isinstance(error, UsageError):
         return Failed(status="skipped", error=" ".join(str(error).split()))
+    if isinstance(error, MethodFailed):
+        return Failed(status="error", error=" ".join(str(error).split()))
     return Failed(status="error", error=sentence(error))
 
 
