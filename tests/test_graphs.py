@@ -41,10 +41,9 @@ FAMILY: list[tuple[type[SequentialSolver], dict[str, Any]]] = [
 ]
 NAMES = [f"{kind.__name__}-{len(options)}" for kind, options in FAMILY]
 CASES: list[dict[str, Any]] = [
-    {"modes": 2},
-    {"subpixel": False, "bad_pixels": True, "noise": True},
-    {"near_field": True, "shape": (30, 22)},
-    {"near_field": True, "subpixel": False, "modes": 3},
+    {"modes": 2, "grid": (3, 5)},
+    {"subpixel": False, "grid": (4, 4), "bad_pixels": True, "noise": True},
+    {"near_field": True, "shape": (30, 22), "grid": (4, 4)},
 ]
 BATCHES = [{"batch": 1}, {"batch": 7}, {"batch": 7, "overlaps": "sum"}]
 

@@ -94,8 +94,10 @@ def main(folder: Path) -> None:
         return
     if job.order is not None and job.method != "dm":  # which takes all patterns at once, in their own order
         visit_in(task, job.order, task.reconstructor_options.batch_size)
+    if job.warm:
+        task.run(job.warm)
     start = time.perf_counter()
-    task.run()
+    task.run(job.epochs)
     if job.device == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start

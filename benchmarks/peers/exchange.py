@@ -57,6 +57,7 @@ class Job:
         threads: of the program's numerical libraries.
         batch: patterns that a peer takes at a time, whatever the options say; for speed, see speed.py.
         device: ``"cpu"`` or ``"cuda"``.
+        warm: epochs before those that are timed.
 
     """
 
@@ -70,6 +71,7 @@ class Job:
     threads: int = 1
     batch: int | None = None
     device: str = "cpu"
+    warm: int = 0
 
 
 def read_job(folder: Path) -> tuple[Job, Problem]:
