@@ -122,7 +122,7 @@ class Clock:
 
 def check(device: str) -> list[dict[str, Any]]:
     """How far every method on the device is from the CPU's plain torch in double precision after three epochs."""
-    rough = measurement(32, 25, modes=2, subpixel=True)
+    rough = measurement(32, 2, subpixel=True, patterns=25)
     rng = np.random.default_rng(1)
     noise = np.exp(0.5j * rng.standard_normal(rough.initial.object.shape)).astype(np.complex64)
     rough = replace(rough, initial=replace(rough.initial, object=noise))  # no pixel is dark, so no phase is rounding's
@@ -174,7 +174,7 @@ def transforms(clock: Clock, device: str, size: int, pixels: int) -> float:
 
 def problem(size: int, patterns: int, modes: int) -> Measurement:
     """A measurement at whole pixels whose counts are random: only its sizes matter here."""
-    small = measurement(size, 1, modes=min(modes, 4))
+    small = measurement(size, min(modes, 4), patterns=1)
     rng = np.random.default_rng(size)
     grid, step = int(np.ceil(np.sqrt(patterns))), max(1, size // 8)
     corner = np.stack(np.meshgrid(np.arange(grid), np.arange(grid), indexing="ij"), -1).reshape(-1, 2)[:patterns]

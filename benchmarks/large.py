@@ -141,9 +141,8 @@ def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def show_streams(path: Path, epochs: int, methods: list[str]) -> None:
     """The table of patterns in memory and in their file."""
-    print(
-        "| method | in memory, ms an epoch | from the file | speed, median (range) | memory, in memory | from the file |"
-    )
+    heads = "in memory, ms an epoch", "from the file", "speed, median (range)", "memory, in memory", "from the file"
+    print(f"| method | {' | '.join(heads)} |")
     print("|---|---|---|---|---|---|")
     for method in methods:
         times = answer(ask("speed", path, method, epochs))

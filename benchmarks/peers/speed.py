@@ -39,6 +39,7 @@ from ptybench.types import Measurement, Truth
 HERE = Path(__file__).parent
 SIZES = {"128": HERE / "speed_128.toml", "256": HERE / "speed_256.toml"}
 FEW = 2  # epochs of the short run
+STEADY = 40  # of our long run, which would be over too soon
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Timing:
         program: ``"ptybench"`` or a peer.
         threads: of its numerical libraries.
         seconds: of an epoch, one value a round.
-        cpcc: of the long run's object with the truth.
+        cpcc: of the object with the truth after the same epochs as the others'.
         failure: why there is no time.
 
     """
@@ -101,20 +102,21 @@ def timed(
     # a peer is told its batch apart: there is no option of ours that means the same
     ours = {"batch": contest.batch} if contest.batch and program == OURS else {}
     batch = None if program == OURS or not contest.batch else contest.batch
+    long = max(epochs, STEADY) if program == OURS else epochs
     seconds, cpcc = [], None
     for number in rounds:
-        taken = []
-        for count in (FEW, epochs):
+        taken = {}
+        for count in dict.fromkeys((FEW, long, epochs) if number == 0 else (FEW, long)):
             job = Job("../measurement.h5", contest.method, options | ours, count, 1, threads=threads, batch=batch)
             folder = root / f"{contest.method}-{contest.batch}-{program}-{threads}-{count}-{number}"
             cell = Cell(program, "rounded", 0, number, job, folder)
             if (failure := reconstruct(cell, environments)) is not None:
                 return Timing(size, contest.name, program, threads, [], None, failure)
             with h5py.File(folder / "reconstruction.h5", "r") as file:
-                taken.append(float(file.attrs["seconds"]))
-        seconds.append((taken[1] - taken[0]) / (epochs - FEW))
-        if cpcc is None:
-            cpcc = score(load_reconstruction(folder / "reconstruction.h5"), truth, measurement)["cpcc_abs"]
+                taken[count] = float(file.attrs["seconds"])
+            if count == epochs and number == 0:
+                cpcc = score(load_reconstruction(folder / "reconstruction.h5"), truth, measurement)["cpcc_abs"]
+        seconds.append((taken[long] - taken[FEW]) / (long - FEW))
     return Timing(size, contest.name, program, threads, seconds, cpcc)
 
 
@@ -172,6 +174,7 @@ def command(
     threads: list[int] | None = None,
     epochs: int = 30,
     rounds: int = 3,
+    peer_rounds: int = 3,
     out: Path = Path("speed"),
     environments: Path = FOLDER,
 ) -> int:
@@ -182,8 +185,9 @@ def command(
         methods: names of our methods, comma separated; all of the table where none is given.
         peers: ptychi, ptylab, or none.
         threads: numbers of threads, for all programs alike.
-        epochs: of the long run.
+        epochs: of the peers' long run, and of ours whose object is compared.
         rounds: times everything is timed.
+        peer_rounds: times that peers are timed at most, some of whom take minutes.
         out: folder of everything; what is there is not timed again.
         environments: folder of the peers' environments.
 
@@ -219,10 +223,10 @@ def command(
             for contest in contests:
                 for program in (OURS, *(peer for peer in contest.peers if peer in names)):
                     for count in counts:
+                        times = range(number + 1 if program == OURS else min(number + 1, peer_rounds))
                         timing = timed(
-                            size, contest, program, count, epochs, range(number + 1), root, measurement, truth,
-                            environments,
-                        )  # fmt: skip
+                            size, contest, program, count, epochs, times, root, measurement, truth, environments
+                        )
                         timings.append(timing)
                         said = timing.failure or f"{timing.seconds[-1] * 1e3:.1f} ms an epoch"
                         print(f"{size} {timing.contest} {title(program)} {count} threads: {said}", file=sys.stderr)

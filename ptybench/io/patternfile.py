@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptybench import memory
-from ptybench.errors import InvalidData
+from ptybench.errors import InvalidData, NotEnoughMemory
 from ptybench.io.files import DAMAGE, find_dataset, hdf5_file
 from ptybench.types import blocks
 
@@ -197,14 +197,23 @@ def spooled(shape: tuple[int, ...], kept: np.dtype[Any], parts: Iterable[tuple[s
         kept: type in the file.
         parts: all of them, a few at a time, and which.
 
+    Raises:
+        NotEnoughMemory: where the disk has no room for them either.
+
     """
+    needed, free = math.prod(shape) * kept.itemsize, shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > 0.9 * free:
+        raise NotEnoughMemory(
+            f"{shape[0]} patterns fit neither into memory nor, with {needed / 2**30:.1f} GiB of {free / 2**30:.1f} GiB "
+            f"free, on the disk of {tempfile.gettempdir()}: take --crop or --bin, or set TMPDIR to a larger one"
+        )
     folder = Path(tempfile.mkdtemp(prefix="ptybench-patterns-"))
     owner = _Owner()
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
     path = folder / "patterns.h5"
     with h5py.File(path, "w") as file:
         stored = file.create_dataset("patterns", shape, kept)
-        for part, frames in parts:
+        for part, frames in parts:  # what is raised here takes the folder with it
             stored[part] = frames
     found = PatternFile(path, "patterns")
     found._owner = owner
