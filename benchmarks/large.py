@@ -31,7 +31,7 @@ def make(path: Path, patterns: int, size: int) -> None:
 
     from ptybench.io.hdf5 import save_measurement
 
-    made = measurement(size, patterns)
+    made = measurement(size, patterns=patterns)
     save_measurement(path, replace(made, intensities=np.minimum(made.intensities, np.float32(65535))))
 
 
