@@ -57,7 +57,7 @@ class ADMM(ProjectionSolver):
     def advance(self, chunk: slice, probes: Tensor) -> Tensor:
         """Step on ``z`` and ``Λ``; the residual ``F⁻¹(z + Λ) − P O`` is twice the new multiplier less the old one."""
         before = self.multiplier[chunk]
-        wave = self.model.forward(probes * self.seen.at(chunk) - before, chunk).add_(TINY)
+        wave = self.model.forward(self.seen.waves(probes, chunk, before), chunk).add_(TINY)
         modulus, measured = total_intensity(wave).sqrt_(), self.model.measured(chunk)
         gap, step = measured - modulus, self.prox(modulus, measured, self.options.beta).sub_(modulus)
         if self.model.good is not None:

@@ -74,8 +74,7 @@ class LSQML(LeastSquaresSolver):
     def precondition(self) -> None:
         """Set ``weight`` to ``1 / √(d² + (δ max d)²)`` with the dose ``d = Σ_k |P_k|²`` at whole pixels."""
         dose, intensity = self.weight.array.zero_(), total_intensity(self.probe)
-        for view in self.weight.views:
-            view.add_(intensity)
+        self.weight.add(intensity.expand(self.model.count, *intensity.shape), slice(None))
         self.team.add_up(dose)
         dose.square_().add_(self.options.damping**2 * dose.max()).rsqrt_()
 
@@ -85,11 +84,11 @@ class LSQML(LeastSquaresSolver):
             return poisson_change(self.model, exit_wave, index)
         return self.model.modulus_change(exit_wave, index)
 
-    def visit(self, k: int, refine_probe: bool) -> Tensor:
+    def visit(self, k: int | Tensor, refine_probe: bool) -> Tensor:
         """Update object and probe by one pattern: its window alone takes part."""
-        probe, patch = self.shifted.at(k), self.seen.views[k]
+        probe, patch = self.shifted.at(k), self.seen.at(k)
         change, squared = self.wave_change(probe * patch, k)
-        direction = over_modes(probe.conj_physical().mul_(change)).mul_(self.weight.views[k])
+        direction = over_modes(probe.conj_physical().mul_(change)).mul_(self.weight.at(k))
         moves = [direction * probe]
         if refine_probe:
             probe_direction = patch.conj_physical() * change
@@ -97,18 +96,18 @@ class LSQML(LeastSquaresSolver):
         steps = least_squares_steps(torch.stack([*moves, change])[None])[0]
         if refine_probe:
             self.shifted.add(probe_direction.mul_(self.options.probe_scale * steps[1]))
-        patch += direction.mul_(self.options.object_scale * steps[0])
+        self.seen.add(direction.mul_(self.options.object_scale * steps[0]), k)
         return squared
 
     def undivided(self) -> str | None:
         """Sums and the systems of a batch are gathered from all processes, which then take the same steps."""
         return self.unbatched()
 
-    def visit_together(self, index: list[int], refine_probe: bool) -> Tensor:
+    def visit_together(self, index: list[int] | Tensor, refine_probe: bool) -> Tensor:
         """Update object and probe by several patterns, or this process's of them, which may be none."""
         self.moves.array.zero_()
         turn, squared = torch.zeros_like(self.shifted.held), self._one.new_zeros(())
-        if index:
+        if len(index):
             probes, patches = self.shifted.at(index), self.seen.at(index)
             change, squared = self.wave_change(probes * patches, index)
             self.moves.add(over_modes(probes.conj_physical().mul_(change)), index)
@@ -117,7 +116,7 @@ class LSQML(LeastSquaresSolver):
         self.team.add_up(self.moves.array, turn)
         self.moves.array.mul_(self.weight.array)
         products = torch.zeros(0, 2 + refine_probe, 2 + refine_probe, dtype=torch.float64, device=self.device)
-        if index:
+        if len(index):
             fields = change.new_empty((len(index), 2 + refine_probe, *change.shape[1:]))
             torch.mul(self.moves.at(index), probes, out=fields[:, 0])
             if refine_probe:
@@ -152,8 +151,22 @@ def steps_of(products: Tensor) -> Tensor:
     system, towards = products[:, :-1, :-1], products[:, :-1, -1:]
     diagonal = system.diagonal(dim1=1, dim2=2)
     diagonal += diagonal.mean(dim=0).mul_(DAMPING).add_(1e-30)  # a move of nothing takes no step
-    steps: Tensor = torch.linalg.solve_ex(system, towards).result.squeeze(-1)
+    steps = solve_small(system, towards.squeeze(-1))
     return steps.clamp_min_(0)
+
+
+def solve_small(system: Tensor, towards: Tensor) -> Tensor:
+    """Solve symmetric systems ``(B, n, n)`` for ``(B, n)``, ``n`` at most 2, by Cramer's rule.
+
+    The damping keeps the determinant of two moves away from 0; unlike a library's solver this never waits for a device.
+    """
+    diagonal = system.diagonal(dim1=1, dim2=2)
+    if diagonal.shape[1] == 1:
+        return towards / diagonal
+    mixed = system[:, :1, 1]
+    determinant = diagonal.prod(dim=1, keepdim=True) - mixed.square()
+    solved: Tensor = (diagonal.flip(1) * towards - mixed * towards.flip(1)) / determinant
+    return solved
 
 
 def trimmed_mean(values: Tensor) -> Tensor:

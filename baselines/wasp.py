@@ -11,6 +11,7 @@ from torch import Tensor
 from ptybench.engines.rules import Rule, Sums
 from ptybench.engines.sequential import SequentialOptions, SequentialSolver
 from ptybench.optics.forward import over_modes
+from ptybench.optics.patterns import Index
 from ptybench.specs import Tunable
 
 KEEP = 1e-6  # share of the largest weight at which a pixel keeps half of what it was
@@ -71,7 +72,7 @@ class WASP(SequentialSolver):
             self.model.count_ffts(probe, 3 if self.shifted.moves else 0)
         return error
 
-    def object_step(self, index: int | list[int], patch: Tensor, power: Tensor, pull: Tensor) -> Tensor:
+    def object_step(self, index: Index, patch: Tensor, power: Tensor, pull: Tensor) -> Tensor:
         """``w_O Σ_m P_m* Δψ_m``; adds ``Σ_m P_m* ψ'_m`` and ``Σ_m |P_m|²`` to the sums."""
         self.object_sum.add(torch.addcmul(over_modes(pull), power, patch), index)
         self.object_power.add(power, index)

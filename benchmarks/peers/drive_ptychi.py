@@ -46,7 +46,7 @@ def make_task(job: Job, problem: Problem, arrays: PtyChiArrays) -> PtychographyT
     options.probe_options.optimizable = not problem.known_probe
     options.reconstructor_options.num_epochs = job.epochs
     options.reconstructor_options.random_seed = job.seed % 2**32
-    options.reconstructor_options.default_device = api.Devices.CPU
+    options.reconstructor_options.default_device = api.Devices.GPU if job.device == "cuda" else api.Devices.CPU
     options.reconstructor_options.default_dtype = (
         api.Dtypes.FLOAT32 if job.precision == "single" else api.Dtypes.FLOAT64
     )
@@ -94,8 +94,12 @@ def main(folder: Path) -> None:
         return
     if job.order is not None and job.method != "dm":  # which takes all patterns at once, in their own order
         visit_in(task, job.order, task.reconstructor_options.batch_size)
+    if job.warm:
+        task.run(job.warm)
     start = time.perf_counter()
-    task.run()
+    task.run(job.epochs)
+    if job.device == "cuda":
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     object_, probe = (task.get_data_to_cpu(name, as_numpy=True) for name in ("object", "probe"))
     write_reconstruction(folder, from_ptychi(problem, object_, probe), seconds)

@@ -56,6 +56,8 @@ class Job:
         order: ``(epochs, K)`` visiting order, or ``None`` for the program's own.
         threads: of the program's numerical libraries.
         batch: patterns that a peer takes at a time, whatever the options say; for speed, see speed.py.
+        device: ``"cpu"`` or ``"cuda"``.
+        warm: epochs before those that are timed.
 
     """
 
@@ -68,6 +70,8 @@ class Job:
     order: list[list[int]] | None = None
     threads: int = 1
     batch: int | None = None
+    device: str = "cpu"
+    warm: int = 0
 
 
 def read_job(folder: Path) -> tuple[Job, Problem]:

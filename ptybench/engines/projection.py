@@ -17,7 +17,7 @@ from ptybench.engines.rules import Step
 from ptybench.memory import require
 from ptybench.native import library
 from ptybench.native.projections import Projections
-from ptybench.optics.forward import KEPT_BYTES, Windowed, over_modes
+from ptybench.optics.forward import KEPT_BYTES, Windowed, add_overlaps
 from ptybench.solver import Solver, SolverOptions, orthogonal_modes
 from ptybench.specs import Tunable
 from ptybench.types import Estimate, FloatArray
@@ -247,10 +247,7 @@ class ProjectionSolver(Solver):
             self._light.array.zero_()
         for chunk in self.chunks:
             probes = self.probes(chunk) if probe_change is None else self._follow(chunk, probe_change)
-            conjugate = probes.conj_physical()
-            self._pull.add(over_modes(conjugate * self.residual[chunk]), chunk)
-            if not self._lit:
-                self._light.add(over_modes(conjugate.mul_(probes)).real, chunk)
+            add_overlaps(self._pull, None if self._lit else self._light, probes, self.residual[chunk], chunk)
         self._divide()
 
     def _divide(self) -> None:
@@ -350,8 +347,8 @@ class ReflectionSolver(ProjectionSolver):
 
     def advance(self, chunk: slice, probes: Tensor) -> Tensor:
         """``δ ← b (Π_F − 1)(P O − γ δ)``."""
-        waves = probes * self._mirrored.at(chunk)
-        change, squared = self.model.modulus_change(waves.sub_(self.residual[chunk], alpha=self.reflection), chunk)
+        waves = self._mirrored.waves(probes, chunk, self.residual[chunk], self.reflection)
+        change, squared = self.model.modulus_change(waves, chunk)
         if self.bound:
             deviation = torch.view_as_real(change).square().sum(dim=(1, 2, 3, 4))
             change *= (1 - (self.bound / deviation.clamp_min(1e-30)).sqrt().clamp_max(1))[:, None, None, None]

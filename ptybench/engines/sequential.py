@@ -8,10 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ptybench.cuda import graphs
 from ptybench.engines.rules import TINY_POWER, Memory, Rule, Sums
 from ptybench.native import library
 from ptybench.native.visits import Visits
 from ptybench.optics.forward import ShiftedProbe, Windowed, largest_power, over_modes
+from ptybench.optics.patterns import Index
 from ptybench.solver import Solver, SolverOptions
 from ptybench.types import FloatArray
 
@@ -54,6 +56,7 @@ class SequentialSolver(Solver):
     def setup(self) -> None:
         """Prepare constants, which cost less as tensors than as numbers."""
         self._kernel: library.Kernel | None = None
+        self._loop: graphs.Loop | None = None
         self.threads = 1 if self.options.batch == 1 else 0
         self._laid_out: tuple[Tensor, object] | None = None
         self._tiny, self._one = self.constant(TINY_POWER).real, self.constant(1).real
@@ -146,6 +149,9 @@ class SequentialSolver(Solver):
                 for place, run in enumerate(self.model.ahead(self.model.runs(order, self.options.batch)))
             )
         self.lay_out()
+        if graphs.able(self.model) and library.settled(type(self), self.statement, _HOOKS):
+            self._loop = loop = graphs.Loop.on(self, refine_probe, self._loop)
+            return loop(order)
         size = self.options.batch
         if size == 1:
             errors = [self.visit(k, refine_probe) for k in self.model.ahead(order)]
@@ -224,17 +230,17 @@ class SequentialSolver(Solver):
         """An empty canvas ``(1, H, W)`` with the window of every pattern, ``(1, h, w)`` each."""
         return Windowed(torch.zeros(1, *self.model.canvas, dtype=dtype, device=self.device), self.model.windows)
 
-    def visit(self, k: int, refine_probe: bool) -> Tensor:
+    def visit(self, k: int | Tensor, refine_probe: bool) -> Tensor:
         """Update object and probe by one pattern; return its squared error."""
-        probe, patch = self.shifted.at(k), self.seen.views[k]
+        probe, patch = self.shifted.at(k), self.seen.at(k)
         change, squared = self.exit_change(probe * patch, k)
         step = self.object_step(k, patch, *pulled(probe, change))
         if refine_probe:
             self.shifted.add(self.probe_step(*pulled(patch, change)))
-        patch += step
+        self.seen.add(step, k)
         return squared
 
-    def visit_together(self, index: list[int], refine_probe: bool) -> Tensor:
+    def visit_together(self, index: list[int] | Tensor, refine_probe: bool) -> Tensor:
         """Update object and probe by several patterns, or this process's of them; return their squared error."""
         squared = self._one.new_zeros(())
         self.moves.array.zero_()
@@ -249,7 +255,7 @@ class SequentialSolver(Solver):
         self._move(index, turn)
         return squared
 
-    def exit_change(self, waves: Tensor, index: int | list[int]) -> tuple[Tensor, Tensor]:
+    def exit_change(self, waves: Tensor, index: Index) -> tuple[Tensor, Tensor]:
         """``Δψ`` of ``P O`` and the squared error of the modulus, summed; the modulus constraint.
 
         With a :attr:`memory` of ``ψ`` the constraint is applied to ``ψ̂ = (1+σ) P O − σ ψ``, its change times ``keep``
@@ -262,7 +268,7 @@ class SequentialSolver(Solver):
         remembered[index] = waves + change.mul_(keep)
         return change, squared
 
-    def object_step(self, index: int | list[int], patch: Tensor, power: Tensor, pull: Tensor) -> Tensor:
+    def object_step(self, index: Index, patch: Tensor, power: Tensor, pull: Tensor) -> Tensor:
         """``w_O Σ_m P_m* Δψ_m``, ``(..., 1, h, w)``.
 
         Args:
@@ -278,13 +284,12 @@ class SequentialSolver(Solver):
         """``w_P O* Δψ_m``, ``(..., M, h, w)``, of ``|O|²`` and ``O* Δψ_m``, which is overwritten."""
         return pull.mul_(self.probe_weight(power, largest_power(power).add_(self._tiny)))
 
-    def _move(self, index: list[int], turn: Tensor) -> None:
+    def _move(self, index: list[int] | Tensor, turn: Tensor) -> None:
         """Add the updates of a batch, in ``moves`` and ``turn``, to object and probe."""
         mean, size = self.options.overlaps == "mean", len(index)
         if mean:
             self.cover.array.zero_()
-            for view in self.cover.of(index):
-                view.add_(self._one)
+            self.cover.add(self._one.expand(size, 1, 1, 1), index)
         if self.team.world > 1:
             counted = self._one.new_full((1,), size)
             self.team.add_up(self.moves.array, turn, counted, self.cover.array if mean else None)

@@ -10,12 +10,14 @@ inverse. Far-field patterns are held with zero frequency at ``[0, 0]``, so that 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ptybench.cuda import fused
 from ptybench.optics.patterns import Index, patterns_of
 from ptybench.team import Team
 from ptybench.types import FloatArray, Measurement
@@ -238,7 +240,7 @@ class ForwardModel:
         size = max(1, budget // (modes * self._pixels * self.dtype.itemsize))
         return [slice(i, min(i + size, self.count)) for i in range(0, self.count, size)]
 
-    def parts(self, index: list[int], modes: int = 1) -> list[list[int]]:
+    def parts(self, index: list[int] | Tensor, modes: int = 1) -> list[list[int] | Tensor]:
         """Several patterns in their order, in pieces small enough for every field of a piece to stay in the cache."""
         budget = PART_BYTES * (1024 if self.device.type == "cuda" else 1)
         size = max(1, budget // (modes * self._pixels * self.dtype.itemsize))
@@ -295,12 +297,17 @@ class ForwardModel:
         """
         self.count_ffts(exit_wave, 2 * self.propagator.ffts)
         undo = self._undo(index)
-        wave = self.propagator.forward(exit_wave, undo).add_(self._tiny)
-        factor = torch.addcmul(self._minus_one, total_intensity(wave).rsqrt(), self.measured(index))
-        if self.good is not None:
-            factor.mul_(self.good)
-        flat = wave.mul_(factor).view(-1)
-        return self.propagator.backward(wave, undo), torch.vdot(flat, flat).real
+        wave, measured = self.propagator.forward(exit_wave, undo), self.measured(index)
+
+        def by_torch() -> Tensor:
+            factor = torch.addcmul(self._minus_one, total_intensity(wave.add_(self._tiny)).rsqrt(), measured)
+            if self.good is not None:
+                factor.mul_(self.good)
+            flat = wave.mul_(factor).view(-1)
+            return torch.vdot(flat, flat).real
+
+        squared = fused.modulus(wave, measured, self.good, TINY, by_torch) if fused.able(wave) else by_torch()
+        return self.propagator.backward(wave, undo), squared
 
     def amplitude_errors(self, exit_wave: Tensor, index: Index) -> Tensor:
         """``Σ (√I − √Σ_m |Ψ_m|²)²`` over good pixels: a scalar, or ``(B,)``."""
@@ -329,7 +336,9 @@ class ForwardModel:
 
     def size(self, index: Index) -> int:
         """How many patterns an index stands for."""
-        return 1 if isinstance(index, int) else len(self.windows_of(index))
+        if isinstance(index, int):
+            return 1
+        return len(index) if isinstance(index, Tensor) else len(self.windows_of(index))
 
     def windows_of(self, index: slice | list[int]) -> list[Slices]:
         """The windows of several positions."""
@@ -359,24 +368,97 @@ class Windowed:
     """
 
     def __init__(self, array: Tensor, windows: list[Slices]) -> None:
-        self.array = array
+        self.array, self._windows = array, windows
         self.views = [array[..., y, x] for y, x in windows]
 
     def of(self, index: slice | list[int]) -> list[Tensor]:
         """The views of several patterns."""
         return self.views[index] if isinstance(index, slice) else [self.views[k] for k in index]
 
-    def at(self, index: slice | list[int]) -> Tensor:
-        """The windows of several patterns, ``(B, ..., h, w)``, a new tensor."""
+    @cached_property
+    def corners(self) -> Tensor:
+        """``(K, 2)`` first row and column of each window, on the device."""
+        found = [(y.start, x.start) for y, x in self._windows]
+        return upload(torch.tensor(found, dtype=torch.int64).view(-1, 2), self.array.device)
+
+    @cached_property
+    def _grid(self) -> tuple[Tensor, Tensor]:
+        y, x = self._windows[0]
+        rows, columns = (torch.arange(s.stop - s.start, device=self.array.device) for s in (y, x))
+        return rows[:, None], columns
+
+    def _pixels(self, corners: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and columns of windows ``(..., 2)``, which index ``(..., h, w)`` pixels."""
+        rows, columns = self._grid
+        return corners[..., 0, None, None] + rows, corners[..., 1, None, None] + columns
+
+    def at(self, index: Index) -> Tensor:
+        """The window of a pattern ``(..., h, w)``, a view, or those of several ``(B, ..., h, w)``, a new tensor."""
+        if isinstance(index, int):
+            return self.views[index]
+        if isinstance(index, Tensor) or (isinstance(index, slice) and self.array.is_cuda):
+            return self.array[..., *self._pixels(self.corners[index])].movedim(-3, 0)
         return torch.stack(self.of(index))
 
     def add(self, patches: Tensor, index: Index) -> None:
         """Add ``(..., h, w)`` to the window of a pattern, or ``(B, ..., h, w)`` to those of several, in their order."""
         if isinstance(index, int):
             self.views[index].add_(patches)
+        elif isinstance(index, list) or not fused.able(self.array) or self.array.dim() > 3:
+            self._add(patches, index)
+        else:
+            corners, (y, x) = self.corners[index], self._windows[0]
+            shape = y.stop - y.start, x.stop - x.start
+            fused.overlap_add(self.array, patches, corners, shape, lambda: self._add(patches, index))
+
+    def _add(self, patches: Tensor, index: slice | list[int] | Tensor) -> None:
+        if isinstance(index, Tensor):
+            for corner, patch in zip(self.corners[index].unbind(), patches.unbind(), strict=True):
+                self.array[..., *self._pixels(corner)] += patch
             return
         for view, patch in zip(self.of(index), patches.unbind(), strict=True):
             view.add_(patch)
+
+    def waves(self, probes: Tensor, index: Index, less: Tensor | None = None, factor: float = 1) -> Tensor:
+        """``P O − factor f`` of fields ``f`` where there are any, a new tensor: ``(M, h, w)``, or ``(B, M, h, w)``."""
+
+        def by_torch() -> Tensor:
+            waves = probes * self.at(index)
+            return waves if less is None else waves.sub_(less, alpha=factor)
+
+        if not isinstance(index, slice | Tensor) or not fused.able(self.array):
+            return by_torch()
+        return fused.exit_waves(self.array, self.corners[index], probes, less, factor, by_torch)
+
+
+def add_overlaps(pull: Windowed, light: Windowed | None, probes: Tensor, fields: Tensor, index: slice) -> None:
+    """Add ``Σ_m P_m* f_m`` to the windows of one canvas, and ``Σ_m |P_m|²`` to those of another where there is one.
+
+    Args:
+        pull: canvas ``(1, H, W)``, changed.
+        light: canvas ``(1, H, W)`` of real numbers, changed.
+        probes: ``(B, M, h, w)``.
+        fields: ``f``, ``(B, M, h, w)``.
+        index: which patterns.
+
+    """
+
+    def by_torch() -> None:
+        conjugate = probes.conj_physical()
+        pull.add(over_modes(conjugate * fields), index)
+        if light is not None:
+            light.add(over_modes(conjugate.mul_(probes)).real, index)
+
+    if fused.able(fields):
+        array = None if light is None else light.array
+        fused.overlap_products(pull.array, array, probes, fields, pull.corners[index], by_torch)
+    else:
+        by_torch()
+
+
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, without waiting for the device."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 class ShiftedProbe:

@@ -23,8 +23,11 @@ from ptybench.errors import InvalidOption
 from ptybench.io.patternfile import SHARE, VARIABLE, PatternFile, in_memory
 from ptybench.types import BoolArray, Measurement, blocks
 
-Index: TypeAlias = int | slice | list[int]
-"""One pattern, or several of them; several add a leading axis ``B`` to every field."""
+Index: TypeAlias = int | slice | list[int] | Tensor
+"""One pattern, or several of them; several add a leading axis ``B`` to every field.
+
+Several may be a tensor ``(B,)`` on the device: then nothing that is done with it has to wait for the device.
+"""
 Place: TypeAlias = Literal["device", "host", "file"]
 PieceT = TypeVar("PieceT", bound=Index)
 
@@ -100,7 +103,7 @@ class Patterns:
         """The amplitudes of a pattern ``(h, w)``, or of several ``(B, 1, h, w)``; not to be changed."""
         if isinstance(index, int):
             return self._views[index]
-        if isinstance(index, slice):
+        if isinstance(index, slice | Tensor):
             return self.window[index][:, None]
         return torch.stack([self._views[k] for k in index])[:, None]  # indexing by a list takes four times as long
 
@@ -254,6 +257,8 @@ class Streamed(Patterns):
         """The patterns of an index."""
         if isinstance(index, int):
             return [index]
+        if isinstance(index, Tensor):
+            return [int(k) for k in index]
         return list(range(self.count)[index]) if isinstance(index, slice) else index
 
     def at(self, index: Index) -> Tensor:
