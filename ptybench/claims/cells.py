@@ -50,6 +50,7 @@ class Laboratory:
         domain: seed domain of the tasks.
         seeds: which seeds.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        chosen: run and task → options that go before those of the paper.
 
     """
 
@@ -58,6 +59,7 @@ class Laboratory:
     domain: Domain
     seeds: Sequence[int]
     device: str = "auto"
+    chosen: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     _subjects: dict[str, Subject] = field(default_factory=dict)
     _methods: dict[str, ResolvedMethod] = field(default_factory=dict)
 
@@ -129,13 +131,14 @@ class Laboratory:
     def _task(self, side: Side, point: float | None) -> Subject:
         name, overrides = str(side.task), dict(side.set)
         if point is not None:
-            ladder = self._load(name, {}).ladder
+            ladder = self.load(name, {}).ladder
             if ladder is None:
                 raise InvalidData(f"{self.paper.where}: the task {name} has no ladder, so it has no point {point:g}")
             overrides[ladder.name] = point
-        return Subject(task=self._load(name, overrides), domain=self.domain, source=name, overrides=overrides)
+        return Subject(task=self.load(name, overrides), domain=self.domain, source=name, overrides=overrides)
 
-    def _load(self, name: str, overrides: dict[str, Any]) -> Task:
+    def load(self, name: str, overrides: dict[str, Any]) -> Task:
+        """Return a task of the paper, or a registered one."""
         own = self.paper.tasks.get(name)
         if own is None:
             return load_task(name, self.tier, overrides)
@@ -151,7 +154,7 @@ class Laboratory:
 
     def _method(self, run: str, side: Side, settings: dict[str, Any]) -> ResolvedMethod:
         spec = self.paper.runs[run]
-        options = spec.options | spec.on.get(side.subject, {}) | settings
+        options = spec.options | spec.on.get(side.subject, {}) | self.chosen.get((run, side.subject), {}) | settings
         known = repr((spec.method, sorted(options.items(), key=str)))
         if known not in self._methods:
             self._methods[known] = resolve_method(spec.method, options)

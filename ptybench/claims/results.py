@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ptybench.claims.cells import Laboratory, Member, MissingError
 from ptybench.claims.paper import Check, Claim, Paper, Side
@@ -109,6 +110,7 @@ class Results:
         results: one for each claim.
         records: key → record, of every cell that has one.
         stale: how many of these were made by other code than today's.
+        chosen: run and task → options that were chosen on ``dev``; empty where they are the paper's.
 
     """
 
@@ -119,13 +121,21 @@ class Results:
     results: list[Result]
     records: Records
     stale: int = 0
+    chosen: Mapping[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
 
 def judged(laboratory: Laboratory, found: Sequence[Case], records: Records, stale: int = 0) -> Results:
     """Judge every claim by the records of its cells."""
     results = [_result(case, records) for case in found]
     return Results(
-        laboratory.paper, laboratory.tier, laboratory.domain, list(laboratory.seeds), results, records, stale
+        laboratory.paper,
+        laboratory.tier,
+        laboratory.domain,
+        list(laboratory.seeds),
+        results,
+        records,
+        stale,
+        laboratory.chosen,
     )
 
 

@@ -8,9 +8,9 @@ different seeds are independent. Two one-sided tests at the level :data:`ALPHA`:
 * *not reproduced* where "the mean margin is 0 or more" is refused,
 * *inconclusive* where neither is.
 
-The test is Student's on the margins (intervals in tables are two-sided at ``1 - 2 ALPHA``, so that a verdict can be read
-off that of the margin). Three seeds are enough for it if the difference is large; the exact signed-rank test can refuse
-nothing below five. It takes over where a run failed, since a failure has no finite margin. A claim of several checks is
+The test is Student's on the margins (intervals in tables are two-sided at ``1 - 2 ALPHA``, so that a verdict can be
+read off that of the margin). Three seeds are enough for it if the difference is large; the exact signed-rank test can
+refuse nothing below five. It takes over where a run failed, which has no finite margin. A claim of several checks is
 reproduced where each of them is (an intersection-union test, which needs no correction: Berger, Technometrics 24, 295,
 1982, 10.1080/00401706.1982.10487790), and not reproduced where one of them is not after Holm's correction.
 """

@@ -110,6 +110,8 @@ def document(results: Results, figures: Mapping[str, str]) -> dict[str, Any]:
         "alpha": ALPHA,
         "verdicts": {name: sum(one.verdict == name for one in results.results) for name in VERDICTS},
         "stale_records": results.stale,
+        "options": "dev" if results.chosen else "paper",
+        "chosen": [{"run": run, "task": task, **own} for (run, task), own in results.chosen.items()],
         "claims": [_claim(one, figures.get(one.claim.id)) for one in results.results],
     }
 
@@ -188,7 +190,8 @@ def markdown(results: Results, figures: Mapping[str, str], command: str) -> str:
         *([about.note, ""] if about.note else []),
         f"Made by `{command}`: tier `{results.tier}`, domain `{results.domain}`, seeds {_list(results.seeds)}. Numbers "
         f"are means over the seeds with their {100 - 200 * ALPHA:.0f} % interval; a verdict is a one-sided test at "
-        f"{ALPHA:g} ([how](../claims.md)).",
+        f"{ALPHA:g} ([how](../claims.md)). Options are "
+        + ("those that were best on `dev`, of the same grid." if results.chosen else "the paper's."),
         "",
         *_table(("claim", "says", "verdict"), [_line(one) for one in results.results]),
         "",
@@ -251,7 +254,8 @@ def _runs(results: Results, names: Sequence[str]) -> list[str]:
     for name in names:
         run = results.paper.runs[name]
         options = ", ".join(f"{key} = {value}" for key, value in run.options.items())
-        on = [f"on {task} " + ", ".join(f"{k} = {v}" for k, v in own.items()) for task, own in run.on.items()]
+        here = {task: own for (run_, task), own in results.chosen.items() if run_ == name}
+        on = [f"on {task} " + ", ".join(f"{k} = {v}" for k, v in own.items()) for task, own in (run.on | here).items()]
         grid = [f"grid {key} in {_list(values)}" for key, values in run.grid.items()]
         text = "; ".join([options, *on, *grid] if options else [*on, *grid])
         lines.append(f"- {name}: `{run.method}`" + (f", {text}" if text else ""))

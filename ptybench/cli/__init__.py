@@ -18,6 +18,7 @@ from ptybench.cli.data import score, simulate
 from ptybench.cli.doctor import doctor
 from ptybench.cli.generate import generate
 from ptybench.cli.listing import info, listing
+from ptybench.cli.map import map_
 from ptybench.cli.output import schema
 from ptybench.cli.plan import plan
 from ptybench.cli.reproduce import reproduce
@@ -44,6 +45,7 @@ EXAMPLES: dict[Command, str] = {
     tune: "ptybench tune --task low_dose --method epie --trials 20\n"
     "ptybench tune --task all --method all --jobs 2\n"
     "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10",
+    map_: "ptybench map --task pine_low_dose --method epie,rpie --metric frc_truth_half_nyquist --figure map.svg",
     reproduce: "ptybench reproduce pine --plan\n"
     "ptybench reproduce pine --claims P1,P5 --seeds 0-4 --jobs 2 --out claims",
     leaderboard: "ptybench leaderboard --task low_overlap --format md\n"
@@ -53,7 +55,7 @@ EXAMPLES: dict[Command, str] = {
     doctor: "ptybench doctor",
     check: "ptybench check my_method.py:MyMethod",
 }
-NAMES: dict[Command, str] = {listing: "list"}
+NAMES: dict[Command, str] = {listing: "list", map_: "map"}
 
 
 def make_app() -> App:

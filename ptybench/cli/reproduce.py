@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
@@ -32,6 +32,8 @@ from ptybench.readable import EMPTY, duration
 from ptybench.runner.quiet import load_numpy_quietly
 
 if TYPE_CHECKING:
+    from ptybench.claims.cells import Laboratory
+    from ptybench.claims.choose import Chosen
     from ptybench.claims.results import Case
     from ptybench.claims.results import Results as Judged
     from ptybench.records import Record
@@ -52,6 +54,10 @@ class Wanted:
     "Size of the problems: paper is the paper's own, small what two cores can do."
     domain: DomainName = "release"
     "Seed domain: what was tuned on dev is tested on release."
+    options: Literal["paper", "dev"] = "paper"
+    "Options of the paper, or for every run those of its grid that are best on the domain dev."
+    dev_seeds: str = "0-1"
+    "Seeds of dev that options are chosen on."
     plugin: Plugins = None
 
 
@@ -91,36 +97,40 @@ def reproduce(paper: str, /, *, wanted: Wanted = Wanted(), running: Running = Ru
     with out.reserved():
         if running.jobs < 1:
             raise InvalidOption(f"--jobs must be at least 1, got {running.jobs}")
-        timeout = None if running.timeout is None else parse_duration(running.timeout)
+        if running.timeout is not None:
+            parse_duration(running.timeout)
         load_numpy_quietly()
         add_plugins(wanted.plugin)
 
-        from ptybench.claims.cells import Laboratory
+        from ptybench.claims.cells import Laboratory as Bench
         from ptybench.claims.paper import load_paper
         from ptybench.claims.results import cases, cells_of, judged
 
         found_paper = load_paper(paper, wanted.tier)
         seeds = parse_seeds(wanted.seeds)
-        laboratory = Laboratory(found_paper, wanted.tier, wanted.domain, seeds, running.device)
+        laboratory = Bench(found_paper, wanted.tier, wanted.domain, seeds, running.device)
         asked = split_names(wanted.claims) or list(found_paper.claims)
         for name in asked:
             if name not in found_paper.claims:
                 raise UnknownName("claim", name, found_paper.claims)
         found = cases(laboratory, asked)
+        if wanted.options == "dev":
+            ready = [case.claim.id for case in found if case.missing is None]
+            dev = Bench(found_paper, wanted.tier, "dev", parse_seeds(wanted.dev_seeds), running.device)
+            chosen = _choose(out, dev, ready, running)
+            if chosen is None:
+                return 0
+            laboratory = Bench(found_paper, wanted.tier, wanted.domain, seeds, running.device, chosen)
+            found = cases(laboratory, asked)
         cells = cells_of(found)
-        published = {} if running.force else _published(cells)
-        done, left = split_done([cell for cell in cells if cell.key not in published], running.results, running.force)
         if running.plan:
-            _show_plan(out, found, cells, left, done)
+            _show_plan(out, found, cells, *_split(cells, running))
             return 0
-        if running.run and left:
-            out.note(summary(cells, done, left, running.force))
-            execution = Execution(wanted.seeds, running.device, running.timeout, running.jobs, running.results)
-            work_off(cells, left, dict(done), execution, timeout)
-        records = _records(cells, running.results) | published
+        records = _worked_off(out, cells, running)
         results = judged(laboratory, found, records, _stale(records))
         command = f"ptybench reproduce {shlex.quote(paper)} --tier {wanted.tier} --seeds {wanted.seeds}"
         if running.out is not None:
+            command += " --options dev" if wanted.options == "dev" else ""
             command += f" --domain {wanted.domain}" if wanted.domain != "release" else ""
             for path in write(results, running.out, f"{command} --out {running.out}"):
                 out.note(f"wrote {path}")
@@ -128,15 +138,43 @@ def reproduce(paper: str, /, *, wanted: Wanted = Wanted(), running: Running = Ru
         return 0
 
 
+def _choose(out: Output, laboratory: Laboratory, claims: Sequence[str], running: Running) -> Chosen | None:
+    """Choose every run's options on ``dev``; ``None`` where only the plan of that was asked for, and it is not done."""
+    from ptybench.claims.choose import choose, search_cells, searches
+
+    found = searches(laboratory, claims)
+    cells = search_cells(found)
+    left, _ = _split(cells, running)
+    if running.plan and left:
+        out.text(columns(_kinds(left)) + f"\n{len(left)} of {len(cells)} cells of dev to run before options are chosen")
+        return None
+    return choose(found, _worked_off(out, cells, running))
+
+
+def _split(cells: Sequence[Planned], running: Running) -> tuple[list[Planned], dict[str, Found]]:
+    """Which cells are left to run, and what the results folder says of the others."""
+    published = {} if running.force else _published(cells)
+    done, left = split_done([cell for cell in cells if cell.key not in published], running.results, running.force)
+    return left, done
+
+
+def _worked_off(out: Output, cells: Sequence[Planned], running: Running) -> dict[str, Record]:
+    """Run what is left, and return every record that there is."""
+    left, done = _split(cells, running)
+    if running.run and left:
+        out.note(summary(cells, done, left, running.force))
+        execution = Execution("0", running.device, running.timeout, running.jobs, running.results, running.force)
+        timeout = None if running.timeout is None else parse_duration(running.timeout)
+        pending = {*done, *(cell.key for cell in left)}
+        work_off([cell for cell in cells if cell.key in pending], left, dict(done), execution, timeout)
+    return dict(_load(cells, running.results)) | ({} if running.force else _published(cells))
+
+
 def _published(cells: Sequence[Planned]) -> dict[str, Record]:
     """The published records of cells."""
     from ptybench.records import Store
 
     return {key: record for key, record in _load(cells, Store.published().root) if record.final}
-
-
-def _records(cells: Sequence[Planned], folder: Path) -> dict[str, Record]:
-    return dict(_load(cells, folder))
 
 
 def _load(cells: Sequence[Planned], folder: Path) -> Iterator[tuple[str, Record]]:
@@ -185,7 +223,6 @@ def _show_plan(
     out: Output, found: Sequence[Case], cells: Sequence[Planned], left: Sequence[Planned], done: dict[str, Found]
 ) -> None:
     """Print what each claim needs, what of it is left, and how long that takes as far as finished cells tell."""
-    from ptybench.runner.cells import epochs_of
     from ptybench.runner.pace import Pace, kind_of
 
     pace = Pace(map(kind_of, left), jobs=1)
@@ -211,25 +248,37 @@ def _show_plan(
                 "missing": case.missing,
             }
         )
-    kinds: dict[tuple[str, ...], list[Planned]] = {}
-    for cell in left:
-        options = " ".join(f"{key}={value}" for key, value in changed_options(cell.method).items())
-        point = "" if cell.subject.task is None or cell.subject.task.point is None else f"{cell.subject.task.point:g}"
-        epochs = str(epochs_of(cell.subject, cell.method, cell.conditions) or EMPTY)
-        kinds.setdefault((cell.subject.name, point, f"{cell.method.name} {options}".rstrip(), epochs), []).append(cell)
     if out.json:
         head = {"cells": len(cells), "to_run": len(left), "expected_seconds": pace.remaining() if left else 0.0}
         out.document("claims_plan", {**head, "claims": claims})
         return
-    if kinds:
-        out.text(columns([(*kind, "epochs", f"{len(alike)} seeds") for kind, alike in kinds.items()]))
-        out.text("")
+    if left:
+        out.text(columns(_kinds(left)) + "\n")
     out.text(columns(rows))
     time = pace.remaining()
     out.text(
         f"{summary(cells, done, left)}"
         + ("" if time is None or not left else f", about {duration(time)} for one process")
     )
+
+
+def _kinds(cells: Sequence[Planned]) -> list[tuple[str, ...]]:
+    """A line for each task, point, method and budget: its settings and seeds."""
+    from ptybench.runner.cells import epochs_of
+
+    kinds: dict[tuple[str, ...], list[Planned]] = {}
+    for cell in cells:
+        point = "" if cell.subject.task is None or cell.subject.task.point is None else f"{cell.subject.task.point:g}"
+        epochs = epochs_of(cell.subject, cell.method, cell.conditions)
+        kinds.setdefault((cell.subject.name, point, cell.method.name, f"{epochs or EMPTY} epochs"), []).append(cell)
+    return [(*kind, f"{len(alike)} runs", _settings(alike)) for kind, alike in kinds.items()]
+
+
+def _settings(cells: Sequence[Planned]) -> str:
+    found = {id(cell.method): cell.method for cell in cells}
+    if len(found) > 1:
+        return f"{len(found)} settings"
+    return " ".join(f"{key}={value}" for key, value in changed_options(cells[0].method).items())
 
 
 def _cost(seconds: float | None, cells: Sequence[Planned]) -> str:

@@ -67,6 +67,21 @@ class Map:
         row, column = np.unravel_index(place, table.shape)
         return self.rows[row], self.columns[column]
 
+    @property
+    def seeds(self) -> int:
+        """The most values that a setting has."""
+        return max(map(len, self.values.values()), default=0)
+
+    def document(self, higher_is_better: bool) -> dict[str, Any]:
+        """Return the map as plain JSON values."""
+        best = self.best(higher_is_better)
+        cells = [
+            {self.first: first, self.second: second, "values": values}
+            for (first, second), values in sorted(self.values.items())
+        ]
+        found = None if best is None else {self.first: best[0], self.second: best[1]}
+        return {"title": self.title, "axes": [self.first, self.second], "best": found, "settings": cells}
+
     def markdown(self) -> str:
         """Return the means as a table."""
         table = self.means()
