@@ -11,6 +11,7 @@ file in ``ptybench.tasks``, in a package of the entry-point group ``ptybench.tas
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -26,7 +27,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ptybench.errors import DuplicateName, InvalidData, InvalidOption, UnknownName
-from ptybench.specs import Tunable
+from ptybench.specs import Tunable, Weighted
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,7 @@ class ResolvedMethod:
         options: every resolved option, as JSON values.
         needs_truth: true for a control that is given the truth.
         create: makes the solver from ``(measurement, device, seed, truth)``.
+        weights: SHA-256 of the weights of its network; of several, of their SHA-256s; ``None`` without.
 
     """
 
@@ -65,6 +67,7 @@ class ResolvedMethod:
     options: dict[str, Any]
     needs_truth: bool
     create: Callable[[Measurement, str | torch.device, int, Truth | None], Solver]
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,19 @@ def resolve_method(name: str, options: dict[str, Any] | None = None) -> Resolved
         more: dict[str, Any] = {"truth": truth} if needs_truth else {}
         return kind(measurement, settled, device, seed, **more)
 
-    return ResolvedMethod(name, str(kind.version), settled.model_dump(mode="json"), needs_truth, create)
+    weights = weights_of(settled)
+    return ResolvedMethod(name, str(kind.version), settled.model_dump(mode="json"), needs_truth, create, weights)
+
+
+def weights_of(*parts: Spec | ResolvedMethod) -> str | None:
+    """SHA-256 of the weights that options or methods use together; ``None`` where there are none."""
+    found = [
+        part.weights if isinstance(part, ResolvedMethod) else part.weights_sha256()
+        for part in parts
+        if isinstance(part, ResolvedMethod | Weighted)
+    ]
+    there = [sha for sha in found if sha is not None]
+    return there[0] if len(there) == 1 else hashlib.sha256(" ".join(there).encode()).hexdigest() if there else None
 
 
 def option_owners(method: str) -> dict[str, type[Spec]]:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ptybench.claims.cells import Laboratory
-from ptybench.claims.paper import COMPARATORS, Check, Paper, Side, load_paper, read_paper
+from ptybench.claims.figures import draw
+from ptybench.claims.paper import COMPARATORS, Check, Paper, Side, load_paper, read_paper, with_options
 from ptybench.claims.reading import Reading, better, curve_at, rank_correlation, read, reduced, win_rate
 from ptybench.claims.results import cases, cells_of, judged, measure
 from ptybench.claims.verdict import ALPHA, Outcome, claim_verdict, interval, outcome, seed_margins
@@ -276,13 +277,13 @@ def test_a_run_is_read_at_its_end_at_an_epoch_or_at_a_second() -> None:
 
 def test_epochs_and_seconds_until_a_value() -> None:
     one = record(trace=points({10: 0.3, 20: 0.5, 40: 0.6}))
-    assert read(one, side(until=0.55)) == Reading.of(30)
+    assert read(one, side(until=0.55)) == Reading.of(pytest.approx(30))
     assert read(one, side(until=0.55, counted_in="seconds")) == Reading.of(pytest.approx(3.0))
     assert read(one, side(until=0.2)) == Reading.of(10), "no later than its first checkpoint"
     assert read(one, side(until=0.7)) == Reading(40, math.inf)
     assert read(record(status="diverged"), side(until=0.5)) == Reading.of(math.inf)
     falling = record(trace=points({1: 4.0, 3: 2.0}, "nrmse_complex"))
-    assert read(falling, side(until=3.0, metric="nrmse_complex")) == Reading.of(2)
+    assert read(falling, side(until=3.0, metric="nrmse_complex")) == Reading.of(pytest.approx(2))
     assert better(side(until=0.5)) == -1
 
 
@@ -478,7 +479,7 @@ def test_a_file_is_understood() -> None:
         ('comparator = "<="\nvalue = 2', 'comparator = "better_than:b"\nvalue = -1', "write not_worse_than"),
         ('reduce = "loss"\n', "", "say in reduce"),
         ("points = [1, 2]\n", "", "a loss is that"),
-        ('task = "thin"', 'task = "thin"\ndata = "siemens_star_aps"', "either a task or data"),
+        ('task = "thin"', 'task = "thin"\ndata = "siemens_star_aps"', "either a task, or data"),
         ("points = [1, 2]", "points = [1, 2]\nepoch = 1\nuntil = 0.5", "one of epoch"),
         ("frequency_per_um = 1.0, ", "", "go together"),
         ('like = "base"', 'like = "thin"', "is like itself"),
@@ -525,6 +526,43 @@ def test_cells_are_shared_between_claims_and_missing_ones_are_said() -> None:
     assert [one.verdict for one in results.results] == ["inconclusive"] * 3 + ["not testable here"]
 
 
+def test_numbers_on_the_card_of_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card is a fact: no seeds, no test; where there is none, nothing can be said."""
+    text = (
+        FILE.split("[claims.first]")[0]
+        + """
+[claims.card]
+says = "it does not stretch"
+place = "here"
+card = "toy"
+metric = "lipschitz.found"
+comparator = "<="
+value = 1.0
+"""
+    )
+    monkeypatch.setattr("ptybench.claims.cells.weights_folder", lambda: tmp_path)
+    laboratory = Laboratory(paper(text), "small", "dev", [0, 1], "cpu")
+    assert "dncnn_toy.card.json" in str(cases(laboratory, ["card"])[0].missing)
+    card = tmp_path / "dncnn_toy.card.json"
+    for found, verdict in ((0.9, "reproduced"), (1.0, "reproduced"), (1.2, "not reproduced")):
+        card.write_text(json.dumps({"lipschitz": {"found": found}}))
+        (result,) = judged(laboratory, cases(laboratory, ["card"]), {}).results
+        assert result.verdict == verdict
+    card.write_text(json.dumps({"lipschitz": {"fund": 1.0}}))
+    with pytest.raises(UnknownName, match="did you mean"):
+        cases(laboratory, ["card"])
+
+
+def test_options_of_runs_can_be_set() -> None:
+    found = with_options(paper(), {"a.alpha": 0.25})
+    laboratory = Laboratory(found, "small", "dev", [0], "cpu")
+    one, two = (laboratory.members(side(task=task, run="a"))[0].cells[0] for task in ("base", "bright"))
+    assert (one.method.options["alpha"], two.method.options["alpha"]) == (0.25, 0.25)
+    for key, sentence in (("c.alpha", "unknown run 'c'"), ("alpha", "RUN.OPTION")):
+        with pytest.raises(UsageError, match=sentence):
+            with_options(paper(), {key: 1})
+
+
 def test_a_comparison_on_records_and_its_reverse() -> None:
     """The whole way from records to a verdict: what one run wins the other loses."""
     text = FILE.replace('comparator = "<="\nvalue = 2', 'comparator = "better_than:b"')
@@ -544,17 +582,17 @@ def test_a_comparison_on_records_and_its_reverse() -> None:
 
 
 def test_the_command_runs_what_is_missing_and_writes_the_page(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file, out = tmp_path / "trial.toml", tmp_path / "out"
     file.write_text(FILE)
     words = ["reproduce", str(file), "--seeds", "0-1", "--domain", "dev", "--device", "cpu"]
     words += ["--results", str(tmp_path / "runs")]
     assert main([*words, "--plan", "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
+    plan = json.loads(capfd.readouterr().out)
     assert (plan["cells"], plan["to_run"]) == (22, 22)
     assert main([*words, "--claims", "first,third,later", "--out", str(out), "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = json.loads(capfd.readouterr().out)
     assert document["schema"] == "ptybench.claims/1"
     verdicts = {one["id"]: one["verdict"] for one in document["claims"]}
     assert verdicts == {"first": "reproduced", "third": "reproduced", "later": "not testable here"}
@@ -571,10 +609,10 @@ def test_the_command_runs_what_is_missing_and_writes_the_page(
     assert len(times) == 6
     assert main([*words, "--claims", "first,third"]) == 0
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    text = capsys.readouterr().out
+    text = capfd.readouterr().out
     assert "2 reproduced" in text
     assert main([*words, "--claims", "firs"]) == 2
-    assert "did you mean 'first'" in capsys.readouterr().err
+    assert "did you mean 'first'" in capfd.readouterr().err
 
 
 # --- the project's own papers ----------------------------------------------------------------------------------------
@@ -627,3 +665,112 @@ def test_maps_of_records() -> None:
 def test_errors_are_ours() -> None:
     assert issubclass(UnknownName, PtybenchError)
     assert load_task("pine_high_dose").name == "pine_high_dose"
+
+
+def test_every_kind_of_claim_has_its_figure() -> None:
+    """On records that are made up: what is drawn is what was measured."""
+    text = (
+        FILE
+        + """
+[claims.speed]
+says = "a is as fast as b"
+place = "here"
+task = "base"
+run = "a"
+metric = "frc_truth_area"
+until = 0.55
+comparator = "better_than:b"
+"""
+    )
+    laboratory = Laboratory(paper(text), "small", "dev", [0, 1], "cpu")
+    found = cases(laboratory, ["first", "second", "third", "speed"])
+    records = {}
+    for cell in cells_of(found):
+        alpha = cell.method.options["alpha"]
+        trace = [
+            TracePoint(
+                epoch=epoch,
+                seconds=epoch / 10,
+                metrics={"frc_truth_area": alpha * epoch / 3, "frc_truth_half_nyquist": alpha},
+                frc_truth=[alpha, 0.5, 0.1] if epoch > 1 else [],
+            )
+            for epoch in (1, 2, 3)
+        ]
+        records[cell.key] = record(cell.seed, trace=trace, frc_frequency=[1e6, 2e6, 3e6])
+    results = {one.claim.id: one for one in judged(laboratory, found, records).results}
+    figures = {name: draw(one, records) for name, one in results.items()}
+    maps, curves, speed = figures["second"], figures["first"], figures["speed"]
+    assert maps is not None
+    assert curves is not None
+    assert speed is not None
+    shown = [ax.images[0].get_array() for ax in maps.axes if ax.images]
+    assert len(shown) == 2
+    assert all(np.allclose(one, [[0.2, 0.2], [0.9, 0.9]]) for one in shown)
+    (line, *_) = curves.axes[0].lines
+    assert np.allclose(np.interp([1, 2, 3], line.get_xdata(), line.get_ydata()), [0.5, 0.5, 0.1], atol=0.01)
+    assert [ax.get_xlabel() for ax in speed.axes] == ["epoch", "seconds of solver time"]
+    assert figures["third"] is not None
+    assert draw(results["first"], {}) is None
+
+
+# --- claims of papers to come ----------------------------------------------------------------------------------------
+
+TO_COME = """
+[paper]
+title = "Two papers"
+authors = "N. N."
+journal = "None"
+year = 2026
+doi = "10.0/none"
+
+[runs]
+dap_p.method = "dap:poisson"
+dap_g.method = "dap:gaussian"
+dap_r.method = "dap:roughness"
+dap_constant = { method = "dap:poisson", options = { dynamic = false } }
+autodiff.method = "autodiff"
+crop = { method = "autodiff", options = { sampler = "crop" } }
+epie.method = "epie"
+admm.method = "admm"
+nothing.method = "initial_guess"
+
+[claims]
+D1 = { says = "s", place = "p", needs = ["method:dap:poisson"], task = "low_dose", set = { photons = 1e3 }, \
+run = ["dap_p", "dap_g", "dap_r"], metric = "cpcc_abs", reduce = "range", comparator = "<=", value = 0.03 }
+D2 = { says = "s", place = "p", needs = ["method:dap:poisson"], task = "low_dose", run = "dap_p", metric = "cpcc_abs", \
+checks = [{ points = [1e3], comparator = "better_than:epie" }, { points = [1e4], comparator = "better_than:admm" }] }
+D4 = { says = "s", place = "p", needs = ["method:dap:poisson", "metric:periodic_artefact"], task = "low_overlap", \
+run = "dap_p", metric = "periodic_artefact", per = "epie", comparator = "<=", value = 0.5 }
+D5 = { says = "s", place = "p", needs = ["method:dap:poisson"], task = "low_dose", run = "dap_p", metric = "cpcc_abs", \
+comparator = "better_than:dap_constant" }
+D6 = { says = "s", place = "p", needs = ["method:dap:poisson"], task = "low_dose", run = "dap_p", metric = "cpcc_abs", \
+until = 0.8, comparator = "better_than:dap_constant" }
+S1 = { says = "s", place = "p", task = "position_jitter", run = "epie", metric = "position_error_affine_median_px", \
+per = "nothing", comparator = "<=", value = 0.1 }
+S2 = { says = "s", place = "p", task = "wrong_distance", run = "epie", metric = "distance_error_relative", \
+comparator = "<=", value = 0.01 }
+S3 = { says = "s", place = "p", task = "wrong_distance", run = "epie", metric = "ssim_phase", \
+other_metric = "distance_error_relative", reduce = "rank_correlation", comparator = "<=", value = -0.8 }
+S4 = { says = "s", place = "p", task = "wrong_distance", run = "epie", metric = "distance_error_relative", \
+until = 0.1, points = [0.1], against = { points = [0.3] }, comparator = "better_than:epie" }
+S5 = { says = "s", place = "p", needs = ["method:autodiff"], task = "position_jitter", run = "autodiff", \
+metric = "r_factor", epoch = 200, comparator = "better_than:crop" }
+S6 = { says = "s", place = "p", needs = ["experiment: the paper's measurement"] }
+"""
+
+
+def test_claims_of_other_papers_can_be_said() -> None:
+    found = read_paper(tomllib.loads(TO_COME), "to_come", "to_come.toml")
+    settled = {one.claim.id: one for one in cases(Laboratory(found, "small", "dev", [0, 1], "cpu"), list(found.claims))}
+    runnable = {name for name, one in settled.items() if one.missing is None}
+    assert runnable == {"S1", "S2", "S3", "S4"}
+    assert settled["S6"].missing == "needs the paper's measurement"
+    first, second = (settled["S4"].trials[0].own, settled["S4"].trials[0].other or [])
+    assert [one.point for one in (*first, *second)] == [0.1, 0.3]
+    assert "method dap:poisson" in str(settled["D1"].missing)
+    metric = {"needs": ["metric:periodic_artefact"]}
+    later = {name: one.model_copy(update=metric) for name, one in found.claims.items()}
+    later_found = replace(found, claims=later)
+    assert "metric periodic_artefact" in str(
+        cases(Laboratory(later_found, "small", "dev", [0], "cpu"), ["D4"])[0].missing
+    )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from ptybench.claims.paper import CURVE, Check, Claim, Paper, Side
+from ptybench.claims.paper import CURVE, Check, Claim, Paper, RunSpec, Side
 from ptybench.errors import InvalidData, PtybenchError, UnknownName, UsageError
 from ptybench.registry import ResolvedMethod, load_task, resolve_method
 from ptybench.runner import devices
@@ -78,8 +82,8 @@ class Laboratory:
                 raise MissingError("needs a CUDA device, and there is none")
             if kind == "metric" and name not in METRICS:
                 raise MissingError(f"needs the metric {name}, which is not there yet")
-            if kind == "method" and not _exists(name):
-                raise MissingError(f"needs the method {name}, which is not there yet")
+            if kind == "method":
+                _need_method(name, [run for run in self.paper.runs.values() if run.method == name])
             if kind == "data":
                 _need_data(name)
 
@@ -161,12 +165,47 @@ class Laboratory:
         return self._methods[known]
 
 
-def _exists(method: str) -> bool:
-    try:
-        resolve_method(method)
-    except UnknownName:
-        return False
-    return True
+def _need_method(name: str, runs: Sequence[RunSpec]) -> None:
+    """Raise where a method is not there, or something that a run's options name, such as a network's weights."""
+    for options in [run.options for run in runs] or [{}]:
+        try:
+            resolve_method(name, options)
+        except UnknownName as error:
+            if error.name in options:  # a misspelt option will never be there
+                raise
+            absent = error.name in (name, *re.split("[>+]", name), *re.split("[>+:]", name))
+            why = f"the method {name}, which is not there yet" if absent else f"what {name} needs, {error}"
+            raise MissingError(f"needs {why}") from None
+
+
+def card_number(network: str, name: str) -> float:
+    """Return a number on the card of a network that ships with ptybench.
+
+    Args:
+        network: its name.
+        name: dotted, such as ``lipschitz.residual_bound``.
+
+    Raises:
+        MissingError: where there is no such network, or no card beside its weights.
+        UnknownName: where the card has no such number.
+
+    """
+    path = weights_folder() / f"dncnn_{network}.card.json"
+    if not path.is_file():
+        raise MissingError(f"needs the card {path.name} of a trained network, which is not there yet")
+    node: Any = json.loads(path.read_text(encoding="utf-8"))
+    for part in name.split("."):
+        if not isinstance(node, dict) or part not in node:
+            raise UnknownName(f"number of {path.name}", part, node if isinstance(node, dict) else [])
+        node = node[part]
+    if isinstance(node, bool) or not isinstance(node, int | float):
+        raise InvalidData(f"{path.name}: {name} is no number")
+    return float(node)
+
+
+def weights_folder() -> Path:
+    """The folder of the weights that ship with ptybench, with their cards."""
+    return Path(str(resources.files("ptybench.baselines").joinpath("weights")))
 
 
 def _need_data(name: str) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from ptybench.errors import InvalidData, UnknownName
+from ptybench.errors import InvalidData, InvalidOption, UnknownName
 from ptybench.specs import Spec, validation_sentence
 from ptybench.task import TIERS, Tier, merge, paper_tasks
 
@@ -61,6 +61,7 @@ class Side(Spec):
     Args:
         task: on which task.
         data: or on which real measurement.
+        card: or on no run at all: a network, whose card holds the number under the dotted name that ``metric`` is.
         set: field of the task → value; of data, how they are prepared.
         run: which of the runs; several where ``reduce`` makes one number of them.
         epochs: budget; the task's own unless said otherwise.
@@ -79,6 +80,7 @@ class Side(Spec):
 
     task: str | None = None
     data: str | None = None
+    card: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     run: str | list[str] = ""
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -106,7 +108,7 @@ class Side(Spec):
     @property
     def subject(self) -> str:
         """The task's or the measurement's name."""
-        return self.task or self.data or ""
+        return self.task or self.data or self.card or ""
 
     @property
     def single(self) -> bool:
@@ -115,8 +117,12 @@ class Side(Spec):
 
     @model_validator(mode="after")
     def _one_number(self) -> Side:
-        if (self.task is None) == (self.data is None):
-            raise ValueError("expected either a task or data")
+        if [self.task, self.data, self.card].count(None) != 2:
+            raise ValueError("expected either a task, or data, or a card")
+        if self.card is not None:
+            if self.run or self.reduce or self.vary or self.points or self.epoch or self.seconds or self.until:
+                raise ValueError("a card belongs to a network and to no run: give card, metric and a comparator")
+            return self
         if sum(one is not None for one in (self.epoch, self.seconds, self.until)) > 1:
             raise ValueError("expected one of epoch, seconds and until")
         if self.metric in COSTS and not (self.epoch is self.seconds is self.until is None):
@@ -211,6 +217,8 @@ class Check(Side):
         strange = set(self.against) - set(Side.model_fields)
         if strange:
             raise UnknownName("field of against", sorted(strange)[0], Side.model_fields)
+        if self.card is not None and self.rival is not None:
+            raise ValueError("a card's number is compared with a value: take >=, <= or within")
         if self.rival is not None:
             self._other_exists()
         return self
@@ -348,6 +356,30 @@ def _valid(model: type[Model], raw: Any, where: str) -> Model:
         raise InvalidData(f"{where}: {validation_sentence(problem)}") from None
 
 
+def with_options(paper: Paper, settings: Mapping[str, Any]) -> Paper:
+    """Return a paper with other options of its runs.
+
+    Args:
+        paper: the paper.
+        settings: ``RUN.OPTION`` → value, on every task.
+
+    Raises:
+        UnknownName: where there is no such run.
+        InvalidOption: where a key names no run.
+
+    """
+    runs = dict(paper.runs)
+    for key, value in settings.items():
+        name, _, option = key.partition(".")
+        if not option:
+            raise InvalidOption(f"--set: expected RUN.OPTION=VALUE such as pine.rho=0.3, got the key {key!r}")
+        if name not in runs:
+            raise UnknownName("run", name, runs)
+        on = {task: own | {option: value} for task, own in runs[name].on.items()}
+        runs[name] = runs[name].model_copy(update={"options": runs[name].options | {option: value}, "on": on})
+    return replace(paper, runs=runs)
+
+
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
@@ -376,6 +408,8 @@ def _check_names(paper: Paper, claim: Claim) -> None:
                 known("task", side.task, tasks)
             if side.data is not None and not re.search(r"[./]", side.data):
                 known("dataset", side.data, [*(one.name for one in list_datasets()), *later["data"]])
+            if side.card is not None:
+                continue
             for run in side.runs:
                 known("run", run, paper.runs)
             for metric in filter(None, (side.metric or "", side.other_metric)):

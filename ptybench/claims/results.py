@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ptybench.claims.cells import Laboratory, Member, MissingError
+from ptybench.claims.cells import Laboratory, Member, MissingError, card_number
 from ptybench.claims.paper import Check, Claim, Paper, Side
 from ptybench.claims.reading import Reading, read, reduced, win_rate
 from ptybench.claims.verdict import Outcome, Verdict, claim_verdict, outcome
@@ -25,12 +25,14 @@ class Trial:
         check: what is to hold.
         own: runs of its own side.
         other: runs of the other one.
+        carded: the number on a network's card, where the check is about that and there are no runs.
 
     """
 
     check: Check
     own: list[Member]
     other: list[Member] | None
+    carded: float | None = None
 
     @property
     def cells(self) -> list[Planned]:
@@ -59,11 +61,17 @@ def cases(laboratory: Laboratory, claims: Sequence[str]) -> list[Case]:
         claim = laboratory.paper.claims[name]
         try:
             laboratory.need(claim)
-            trials = [Trial(check, *laboratory.sides(check)) for check in claim.checks]
+            trials = [_trial(laboratory, check) for check in claim.checks]
             found.append(Case(claim, trials))
         except MissingError as error:
             found.append(Case(claim, missing=str(error)))
     return found
+
+
+def _trial(laboratory: Laboratory, check: Check) -> Trial:
+    if check.card is not None:
+        return Trial(check, [], None, card_number(check.card, check.metric))
+    return Trial(check, *laboratory.sides(check))
 
 
 def cells_of(found: Sequence[Case]) -> list[Planned]:
@@ -149,6 +157,9 @@ def _result(case: Case, records: Records) -> Result:
 def measure(trial: Trial, records: Records) -> Measured:
     """Measure both sides of a check on every seed, and judge it."""
     check = trial.check
+    if trial.carded is not None:
+        given: Readings = {0: Reading.of(trial.carded)}
+        return Measured(trial, given, None, outcome(check, given, None))
     own, other = _values(trial.own, check.side, records), None
     if trial.other is not None and check.other is not None:
         other = _values(trial.other, check.other, records)

@@ -49,6 +49,9 @@ def place_words(side: Side) -> str:
 
 def check_words(check: Check) -> str:
     """Return a check as a sentence."""
+    if check.card is not None:
+        sign, about = _signs(check), f" ± {check.tolerance:g}" if check.tolerance else ""
+        return f"{check.metric} of the network {check.card} {sign} {check.value:g}{about}"
     own, other = place_words(check.side), None if check.other is None else place_words(check.other)
     what, tolerance = quantity_words(check.side), f" ± {check.tolerance:g}" if check.tolerance else ""
     where = f" on {check.subject}" if check.subject else ""
@@ -61,8 +64,11 @@ def check_words(check: Check) -> str:
     if check.relation in ("better_than", "not_worse_than", "close_to", "equals"):
         by = f" by {check.value:g}" if check.relation == "better_than" and check.value else ""
         return f"{about} {_SIGNS.get(check.relation, check.relation)} {other}{by}{tolerance}"
-    sign = {">=": "≥", "<=": "≤", "within": "is"}[check.relation]
-    return f"{about} {sign} {check.value:g}{tolerance}"
+    return f"{about} {_signs(check)} {check.value:g}{tolerance}"
+
+
+def _signs(check: Check) -> str:
+    return {">=": "≥", "<=": "≤", "within": "is"}[check.relation]
 
 
 def reading_words(reading: Reading | None) -> str:
@@ -90,6 +96,8 @@ def summary_words(readings: Readings, suffix: str = "") -> str:
 def margin_words(measured: Measured) -> str:
     """Return the mean margin with its interval, and the p-values that decide."""
     outcome = measured.outcome
+    if measured.trial.carded is not None:
+        return "a fact"
     if outcome.p_for is None or outcome.p_against is None:
         return outcome.why or ("equal" if outcome.verdict == "reproduced" else "not equal")
     p, side = min((outcome.p_for, "for"), (outcome.p_against, "against"))
@@ -198,7 +206,7 @@ def markdown(results: Results, figures: Mapping[str, str], command: str) -> str:
     ]
     for result in results.results:
         lines += _section(result, figures.get(result.claim.id))
-    used = {name for one in results.results for trial in one.measured for name in trial.trial.check.runs}
+    used = {name for one in results.results for trial in one.measured for name in trial.trial.check.runs if name}
     if used:
         lines += ["## The runs", "", *_runs(results, sorted(used | _rivals(results))), ""]
     if results.stale:
@@ -258,8 +266,24 @@ def _runs(results: Results, names: Sequence[str]) -> list[str]:
         on = [f"on {task} " + ", ".join(f"{k} = {v}" for k, v in own.items()) for task, own in (run.on | here).items()]
         grid = [f"grid {key} in {_list(values)}" for key, values in run.grid.items()]
         text = "; ".join([options, *on, *grid] if options else [*on, *grid])
+        nets = sorted(_weights(results, name))
+        text += f"; weights {', '.join(f'`{sha[:12]}`' for sha in nets)}" if nets else ""
         lines.append(f"- {name}: `{run.method}`" + (f", {text}" if text else ""))
     return lines
+
+
+def _weights(results: Results, run: str) -> set[str]:
+    """SHA-256 of the weights that a run's records were made with."""
+    members = [
+        member
+        for one in results.results
+        for trial in one.measured
+        for member in [*trial.trial.own, *(trial.trial.other or [])]
+        if member.run == run
+    ]
+    keys = {cell.key for member in members for cell in member.cells.values()}
+    found = {results.records[key].identity.get("weights") for key in keys if key in results.records}
+    return {str(sha) for sha in found if sha}
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -25,6 +25,7 @@ from ptybench.cli.reproduce import reproduce
 from ptybench.cli.run import run
 from ptybench.cli.sweep import sweep
 from ptybench.cli.table import table
+from ptybench.cli.train import train
 from ptybench.cli.tune import tune
 from ptybench.errors import PtybenchError
 
@@ -52,6 +53,7 @@ EXAMPLES: dict[Command, str] = {
     "ptybench leaderboard --task low_overlap --domain release --ruleset tuned",
     table: "ptybench table --domain release\nptybench table --task low_overlap,low_dose --figures figures --format csv",
     generate: "ptybench generate dead_leaves --variant textured --n 500 --out leaves.h5",
+    train: "ptybench train dncnn --config bn\nptybench train dncnn --config realsn --set steps=20000 --device cuda",
     doctor: "ptybench doctor",
     check: "ptybench check my_method.py:MyMethod",
 }

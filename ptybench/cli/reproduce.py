@@ -22,6 +22,7 @@ from ptybench.cli.options import (
     add_plugins,
     parse_duration,
     parse_seeds,
+    parse_settings,
     split_names,
 )
 from ptybench.cli.output import Output, columns, schema
@@ -56,6 +57,12 @@ class Wanted:
     "Seed domain: what was tuned on dev is tested on release."
     options: Literal["paper", "dev"] = "paper"
     "Options of the paper, or for every run those of its grid that are best on the domain dev."
+    set_: Annotated[
+        list[str] | None,
+        Parameter(
+            "--set", negative="", help="RUN.OPTION=VALUE: another option of one of the paper's runs; repeatable."
+        ),
+    ] = None
     dev_seeds: str = "0-1"
     "Seeds of dev that options are chosen on."
     plugin: Plugins = None
@@ -103,10 +110,10 @@ def reproduce(paper: str, /, *, wanted: Wanted = Wanted(), running: Running = Ru
         add_plugins(wanted.plugin)
 
         from ptybench.claims.cells import Laboratory as Bench
-        from ptybench.claims.paper import load_paper
+        from ptybench.claims.paper import load_paper, with_options
         from ptybench.claims.results import cases, cells_of, judged
 
-        found_paper = load_paper(paper, wanted.tier)
+        found_paper = with_options(load_paper(paper, wanted.tier), parse_settings(wanted.set_))
         seeds = parse_seeds(wanted.seeds)
         laboratory = Bench(found_paper, wanted.tier, wanted.domain, seeds, running.device)
         asked = split_names(wanted.claims) or list(found_paper.claims)
@@ -130,7 +137,9 @@ def reproduce(paper: str, /, *, wanted: Wanted = Wanted(), running: Running = Ru
         results = judged(laboratory, found, records, _stale(records))
         command = f"ptybench reproduce {shlex.quote(paper)} --tier {wanted.tier} --seeds {wanted.seeds}"
         if running.out is not None:
+            command += f" --claims {','.join(asked)}" if wanted.claims else ""
             command += " --options dev" if wanted.options == "dev" else ""
+            command += "".join(f" --set {shlex.quote(text)}" for text in wanted.set_ or [])
             command += f" --domain {wanted.domain}" if wanted.domain != "release" else ""
             for path in write(results, running.out, f"{command} --out {running.out}"):
                 out.note(f"wrote {path}")
@@ -147,6 +156,8 @@ def _choose(out: Output, laboratory: Laboratory, claims: Sequence[str], running:
     left, _ = _split(cells, running)
     if running.plan and left:
         out.text(columns(_kinds(left)) + f"\n{len(left)} of {len(cells)} cells of dev to run before options are chosen")
+        if out.json:
+            out.document("claims_plan", {"cells": len(cells), "to_run": len(left), "domain": "dev", "claims": []})
         return None
     return choose(found, _worked_off(out, cells, running))
 
@@ -225,7 +236,7 @@ def _show_plan(
     """Print what each claim needs, what of it is left, and how long that takes as far as finished cells tell."""
     from ptybench.runner.pace import Pace, kind_of
 
-    pace = Pace(map(kind_of, left), jobs=1)
+    pace, seen = Pace(map(kind_of, left), jobs=1), {cell.method.name for cell in cells if cell.key in done}
     for cell in cells:
         if cell.key in done:
             pace.learn(kind_of(cell), done[cell.key].seconds)
@@ -233,11 +244,11 @@ def _show_plan(
     for case in found:
         own = {cell.key: cell for trial in case.trials for cell in trial.cells}
         missing = [cell for cell in own.values() if cell.key in waiting]
-        seconds = [pace.expected(kind_of(cell)) for cell in missing]
+        seconds = [pace.expected(kind_of(cell)) if cell.method.name in seen else None for cell in missing]
         known = [one for one in seconds if one is not None]
         cost = sum(known) if len(known) == len(seconds) else None
         rows.append(
-            (case.claim.id, f"{len(own)} cells", f"{len(missing)} to run", _cost(cost, missing), case.missing or "")
+            (case.claim.id, f"{len(own)} cells", f"{len(missing)} to run", case.missing or _cost(cost, missing))
         )
         claims.append(
             {
@@ -255,7 +266,7 @@ def _show_plan(
     if left:
         out.text(columns(_kinds(left)) + "\n")
     out.text(columns(rows))
-    time = pace.remaining()
+    time = pace.remaining() if {cell.method.name for cell in left} <= seen else None
     out.text(
         f"{summary(cells, done, left)}"
         + ("" if time is None or not left else f", about {duration(time)} for one process")

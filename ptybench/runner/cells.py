@@ -272,6 +272,7 @@ def plan_cell(subject: Subject, method: ResolvedMethod, conditions: Conditions, 
         "options": method.options,
         "seconds": conditions.seconds,
         "device": device_class,
+        "weights": method.weights,
     }
     if subject.loaded is not None:
         if method.needs_truth:
