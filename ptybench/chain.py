@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ptybench.errors import InvalidOption, UnknownName
-from ptybench.registry import ResolvedMethod, option_keys, resolve_method
+from ptybench.registry import ResolvedMethod, option_keys, resolve_method, weights_of
 from ptybench.solver import Cost, Solver
 from ptybench.types import Estimate, Measurement, Truth
 
@@ -121,4 +121,5 @@ def resolve_chain(name: str, options: dict[str, Any]) -> ResolvedMethod:
         f"{place}.{key}": value for place, part in enumerate(parts, 1) for key, value in part.options.items()
     }
     settled["shares"] = [float(share) for share in shares]
-    return ResolvedMethod(name, ">".join(part.version for part in parts), settled, False, create)
+    version = ">".join(part.version for part in parts)
+    return ResolvedMethod(name, version, settled, False, create, weights_of(*parts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ptybench.errors import InvalidOption, UnknownName
-from ptybench.registry import ResolvedMethod, load_addition, option_owners, resolve_method
+from ptybench.registry import ResolvedMethod, load_addition, option_owners, resolve_method, weights_of
 from ptybench.solver import Solver, parse_options
 from ptybench.types import Measurement, Truth
 
@@ -48,7 +48,8 @@ def resolve_composite(name: str, options: dict[str, Any]) -> ResolvedMethod:
     for part, own in zip(additions, settled, strict=True):
         resolved |= {f"{part}.{key}": value for key, value in own.model_dump(mode="json").items()}
     version = "+".join([method.version, *(str(kind.version) for kind in kinds)])
-    return ResolvedMethod(f"{base}+{'+'.join(additions)}", version, resolved, False, create)
+    weights = weights_of(method, *settled)
+    return ResolvedMethod(f"{base}+{'+'.join(additions)}", version, resolved, False, create, weights)
 
 
 def _owner(key: str, owners: dict[str, Any], name: str) -> tuple[str, str]:

@@ -72,6 +72,7 @@ class Solver(ABC):
         additions: what was added to the method by ``+``, in order.
         progress: share of the budget used before this epoch, in [0, 1); set by the driver.
         epochs_done: epochs finished.
+        data_error: of the last epoch.
         converged: an algorithm that knows its end sets this.
         threads: CPU threads that serve it best; ``0`` takes all there are. One pattern at a time is too little work to
             share out, and threads that wait for each other cost more than they save.
@@ -107,6 +108,7 @@ class Solver(ABC):
         self.refine_probe = "probe" in self.refines and not measurement.known_probe
         self.progress = 0.0
         self.epochs_done = 0
+        self.data_error = float("nan")
         self.converged = False
         self.setup()
 
@@ -123,7 +125,7 @@ class Solver(ABC):
 
     def step(self) -> float:
         """One epoch and what was added to it; the data error."""
-        error = self.epoch()
+        error = self.data_error = self.epoch()
         for addition in self.additions:
             addition.after_epoch()
         self.epochs_done += 1

@@ -31,6 +31,14 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Weighted(Spec):
+    """Options of a method that may use a network with weights."""
+
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of the weights that these options name; ``None`` where there are none."""
+        return None
+
+
 def validation_sentence(problem: ValidationError) -> str:
     """Return the first problem of a validation as one sentence: where, what was expected, what came."""
     first = problem.errors()[0]

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,13 @@ def load(name: str, **overrides: Any) -> Task:
 
 
 # --- planning --------------------------------------------------------------------------------------------------------
+
+
+def test_weights_of_one_method_are_not_those_of_its_neighbours() -> None:
+    subject, plain = Subject(load("low_dose"), domain="dev"), registry.resolve_method("epie")
+    methods = [plain, replace(plain, name="rpie", weights="ab" * 32), replace(plain, name="mpie", weights="cd" * 32)]
+    found = combine([(subject, methods)], [0, 1], CPU)
+    assert [cell.key for cell in found] == [cell.plan().cell.key for cell in found]
 
 
 @settings(max_examples=30, deadline=None)

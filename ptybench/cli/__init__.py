@@ -19,11 +19,14 @@ from ptybench.cli.doctor import doctor
 from ptybench.cli.gate import gate
 from ptybench.cli.generate import generate
 from ptybench.cli.listing import info, listing
+from ptybench.cli.map import map_
 from ptybench.cli.output import schema
 from ptybench.cli.plan import plan
+from ptybench.cli.reproduce import reproduce
 from ptybench.cli.run import run
 from ptybench.cli.sweep import sweep
 from ptybench.cli.table import table
+from ptybench.cli.train import train
 from ptybench.cli.tune import tune
 from ptybench.errors import PtybenchError
 
@@ -44,15 +47,19 @@ EXAMPLES: dict[Command, str] = {
     tune: "ptybench tune --task low_dose --method epie --trials 20\n"
     "ptybench tune --task all --method all --jobs 2\n"
     "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10",
+    map_: "ptybench map --task pine_low_dose --method epie,rpie --metric frc_truth_half_nyquist --figure map.svg",
+    reproduce: "ptybench reproduce pine --plan\n"
+    "ptybench reproduce pine --claims P1,P5 --seeds 0-4 --jobs 2 --out claims",
     leaderboard: "ptybench leaderboard --task low_overlap --format md\n"
     "ptybench leaderboard --task low_overlap --domain release --ruleset tuned",
     table: "ptybench table --domain release\nptybench table --task low_overlap,low_dose --figures figures --format csv",
     gate: "ptybench gate runs/base runs/head",
     generate: "ptybench generate dead_leaves --variant textured --n 500 --out leaves.h5",
+    train: "ptybench train dncnn --config bn\nptybench train dncnn --config realsn --set steps=20000 --device cuda",
     doctor: "ptybench doctor",
     check: "ptybench check my_method.py:MyMethod",
 }
-NAMES: dict[Command, str] = {listing: "list"}
+NAMES: dict[Command, str] = {listing: "list", map_: "map"}
 
 
 def make_app() -> App:

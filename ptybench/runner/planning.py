@@ -114,6 +114,7 @@ def _identities(
         fields["method"] = json.dumps(method.name, ensure_ascii=False)
         fields["method_version"] = json.dumps(method.version, ensure_ascii=False)
         fields["options"] = written[id(method)]
+        fields["weights"] = canonical_json(method.weights)
         names = sorted(fields)
         place = names.index("seed")
         before = ",".join(f'"{name}":{fields[name]}' for name in names[:place])

@@ -1,0 +1,197 @@
+"""Training: the same result however often it is stopped, refusals, export, and the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ptybench.cli import main
+from ptybench.errors import InvalidData, InvalidOption, MethodFailed, UnknownName
+from ptybench.networks import evaluation
+from ptybench.networks.dncnn import DnCNN, deployed
+from ptybench.networks.files import read_chain, read_tensors
+from ptybench.networks.recipe import Recipe, config_names, read_recipe
+from ptybench.networks.training import Standing, Training, learning_rate, train_network
+
+TINY: dict[str, Any] = {
+    "depth": 4,
+    "width": 6,
+    "patch": 16,
+    "batch": 4,
+    "steps": 8,
+    "validate_every": 3,
+    "warm_up": 2,
+    "data": [{"generator": f"dead_leaves:{kind}", "count": 6, "size": 32} for kind in ("diverse", "textured")],
+}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that trainings share, so that images are drawn once."""
+    return tmp_path_factory.mktemp("images")
+
+
+def tiny(config: str = "bn", **changes: Any) -> Recipe:
+    return read_recipe("dncnn", config, TINY | changes)
+
+
+def training(recipe: Recipe, images: Path, state: Path) -> Training:
+    return Training(recipe, recipe.load(images, 1), state, CPU)
+
+
+def nothing(standing: Standing) -> None:
+    pass
+
+
+@pytest.mark.parametrize("config", ["bn", "realsn", "blind"])
+def test_a_training_that_was_killed_comes_to_the_same_result(tmp_path: Path, images: Path, config: str) -> None:
+    recipe = tiny(config)
+    whole = training(recipe, images, tmp_path / "whole.safetensors")
+    assert whole.run(nothing)
+
+    class Killed(Exception):
+        pass
+
+    def kill_at(last: int) -> Callable[[Standing], None]:
+        def on_step(standing: Standing) -> None:
+            if standing.step == last:
+                raise Killed
+
+        return on_step
+
+    state = tmp_path / "often.safetensors"
+    assert not training(recipe, images, state).run(nothing, seconds=0)
+    for last, kept in ((2, 0), (4, 3), (7, 6)):
+        torch.manual_seed(last)  # what went on before is no matter
+        with pytest.raises(Killed):
+            training(recipe, images, state).run(kill_at(last))
+        assert training(recipe, images, state).step == kept
+    part = training(recipe, images, state)
+    assert part.run(nothing)
+    assert part.finished
+    assert part.history == whole.history
+    ours, theirs = part.network.state_dict(), whole.network.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    first, second = (read_tensors(path)[0] for path in (state, tmp_path / "whole.safetensors"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_another_seed_is_another_network(tmp_path: Path, images: Path) -> None:
+    one, other = (training(tiny(seed=seed), images, tmp_path / f"{seed}") for seed in (0, 1))
+    assert not torch.equal(next(one.network.parameters()), next(other.network.parameters()))
+
+
+def test_a_training_learns(tmp_path: Path, images: Path) -> None:
+    recipe = tiny("realsn", steps=120, validate_every=120, learning_rate=1e-2, warm_up=20, width=8, batch=8)
+    work = training(recipe, images, tmp_path / "state")
+    work.run(nothing)
+    noisy_db = -20 * np.log10(15 / 255)
+    assert work.history[-1]["psnr_db"] > noisy_db + 0.25
+    assert work.history[-1]["loss"] < (15 / 255) ** 2
+
+
+@pytest.mark.parametrize("config", ["bn", "realsn"])
+def test_the_network_in_use_is_the_one_that_was_trained(config: str) -> None:
+    torch.manual_seed(0)
+    network = tiny(config).network()
+    assert isinstance(network, DnCNN)
+    image = torch.rand(8, 1, 20, 20)
+    with torch.no_grad():
+        for parameter in network.parameters():  # away from what it begins with
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+        for _ in range(80):
+            network(image + 0.1 * torch.randn(image.shape))  # statistics of the normalization, estimates of the norms
+        network.eval()
+        found, wanted = deployed(network).residual(image), network.residual(image)
+    # a bound is a little above the estimate that training divides by, in each of the layers
+    tolerance = 1e-5 if config == "bn" else 0.1
+    assert (found - wanted).norm() < tolerance * wanted.norm()
+    assert wanted.norm() > 0
+
+
+def test_checkpoints_of_something_else_are_refused(tmp_path: Path, images: Path) -> None:
+    out = tmp_path / "out"
+    train_network(tiny(), "mine", out, images, device="cpu", jobs=1, seconds=0)
+    with pytest.raises(InvalidData, match=r"another training .*steps 8 there, 9 asked.*--force"):
+        train_network(tiny(steps=9), "mine", out, images, device="cpu", jobs=1)
+    state = out / "mine.checkpoint.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(InvalidData, match="no whole safetensors file"):
+        train_network(tiny(), "mine", out, images, device="cpu", jobs=1)
+    assert train_network(tiny(), "mine", out, images, device="cpu", jobs=1, seconds=0, force=True).step == 0
+
+
+def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path, images: Path) -> None:
+    with pytest.raises(MethodFailed, match="smaller learning_rate"):
+        training(tiny(learning_rate=1e30, warm_up=0, steps=50), images, tmp_path / "state").run(nothing)
+
+
+@pytest.mark.parametrize(
+    ("network", "config", "changes", "error", "message"),
+    [
+        ("dncn", "bn", {}, UnknownName, "did you mean 'dncnn'"),
+        ("dncnn", "bm", {}, UnknownName, "did you mean"),
+        ("dncnn", "nowhere.toml", {}, InvalidData, "there is no file"),
+        ("dncnn", "bn", {"stepz": 3}, UnknownName, "did you mean 'steps'"),
+        ("dncnn", "bn", {"noise": [0, 900]}, InvalidOption, "noise"),
+    ],
+)
+def test_recipes_that_are_wrong(
+    network: str, config: str, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        read_recipe(network, config, changes)
+
+
+def test_recipes_that_ship() -> None:
+    assert {"bn", "realsn", "blind"} <= set(config_names())
+    for name in config_names():
+        recipe = read_recipe("dncnn", name)
+        rates = [learning_rate(recipe, step) for step in range(recipe.steps)]
+        assert max(rates) == pytest.approx(recipe.learning_rate, rel=1e-3)
+        assert rates[-1] == pytest.approx(recipe.last_learning_rate, rel=0.01)
+        assert min(rates[:50]) > 0
+
+
+def test_the_command(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "PHOTOGRAPHS", ("page",))
+    monkeypatch.setattr(evaluation, "HELD_OUT", 2)
+    monkeypatch.setattr(evaluation, "NLM_PATCHES", (5,))
+    config = tmp_path / "mine.toml"
+    tables = "".join(
+        f'[[data]]\ngenerator = "{one["generator"]}"\ncount = {one["count"]}\nsize = {one["size"]}\n'
+        for one in TINY["data"]
+    )
+    fields = "".join(f"{key} = {value}\n" for key, value in TINY.items() if key != "data")
+    config.write_text(f'network = "dncnn"\ntitle = "Mine"\nvariant = "realsn"\n{fields}{tables}')
+    words = ["train", "dncnn", "--config", str(config), "--out", str(tmp_path / "out"), "--data", str(images)]
+    words += ["--device", "cpu", "--json"]
+    assert main([*words, "--stop-after", "0.0001s"]) == 0
+    stopped = json.loads(capsys.readouterr().out)
+    assert stopped["step"] < stopped["steps"] == 8
+    assert stopped["card"] is None
+    assert main(words) == 0
+    told = capsys.readouterr()
+    card = json.loads(told.out)["card"]
+    assert "step 8/8" in told.err
+    weights = tmp_path / "out" / "dncnn_mine.safetensors"
+    assert card == json.loads(weights.with_suffix(".card.json").read_text())
+    assert "# Mine" in weights.with_suffix(".card.md").read_text()
+    assert set(card["psnr_db"]) == {"diverse", "textured", "photographs"}
+    for figures in card["psnr_db"].values():
+        assert figures["noisy"] == pytest.approx(-20 * np.log10(15 / 255), abs=0.2)
+        assert figures["non_local_means"] > figures["noisy"]
+    assert card["lipschitz"]["residual_found"] <= card["lipschitz"]["residual_bound"] <= 1
+    assert all(layer["power_iteration_40"] <= layer["bound"] <= 1 for layer in card["layers"])
+    assert len(read_chain(weights).convolutions) == 4
+    assert main([*words[:2], "--config", "nothing"]) == 2
