@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ptybench.io.files import atomic, sha256_file
 from ptybench.networks.dncnn import DnCNN, ResidualChain, deployed
-from ptybench.networks.evaluation import Figures, evaluate, held_out, photographs
 from ptybench.networks.files import write_chain
 from ptybench.networks.lipschitz import largest_stretch, power_iteration
 from ptybench.networks.norms import certified_norm
 from ptybench.readable import number
+from ptybench.training.evaluation import Figures, evaluate, held_out, photographs
 
 SCHEMA = "ptybench.network/1"
 PATCHES, PATCH = 12, 40
@@ -99,6 +99,11 @@ def markdown(card: dict[str, Any]) -> str:
         (
             "training",
             f"{recipe['steps']} steps of {recipe['batch']} patches of {recipe['patch']}², seed {recipe['seed']}",
+        ),
+        *(
+            (f"from step {step}", f"as a training of {steps} steps")
+            for step, steps in card["aims"]
+            if len(card["aims"]) > 1
         ),
         ("epochs", f"{epochs(recipe):.1f} (as many pixels as the images have)"),
         ("took", f"{card['seconds'] / 60:.0f} min on {card['threads']} thread(s) of {card['device']}, shared"),
