@@ -8,10 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ptybench.engines.leastsquares import LeastSquaresSolver
 from ptybench.engines.likelihood import FLOOR, STEP_TRIALS, poisson_change
 from ptybench.engines.rules import LeastSquaresRule
-from ptybench.engines.sequential import SequentialSolver
-from ptybench.native.leastsquares import LeastSquares
 from ptybench.optics.forward import Index, over_modes, total_intensity
 from ptybench.solver import SolverOptions
 from ptybench.specs import Tunable
@@ -20,7 +19,7 @@ DAMPING = 0.1  # of the diagonal of the least-squares systems, relative to its m
 TRIMMED = 0.05  # share of a batch's object steps that is left out of their mean at either end
 
 
-class LSQML(SequentialSolver):
+class LSQML(LeastSquaresSolver):
     """Least-squares maximum likelihood (Odstrčil, Menzel & Guizar-Sicairos 2018, 10.1364/OE.26.003108).
 
     For a batch of patterns at a time, all from the same object and probe, the exit waves should change by ``χ``
@@ -63,9 +62,6 @@ class LSQML(SequentialSolver):
         damping: Annotated[float, Field(gt=0, le=1), Tunable(0.01, 1.0, log=True)] = 0.1
         probe_start: Annotated[int, Field(ge=0)] = 0
 
-    statement = "stated"
-    _batches: LeastSquares | None = None
-
     def stated(self) -> LeastSquaresRule:
         """The constants of what happens to a batch."""
         options = self.options
@@ -73,24 +69,6 @@ class LSQML(SequentialSolver):
         return LeastSquaresRule(
             options.object_scale, options.probe_scale, DAMPING, TRIMMED, FLOOR, poisson, STEP_TRIALS
         )
-
-    def by_kernel(self, order: list[int], refine_probe: bool, threads: int) -> float:
-        """What :meth:`visits` does, by compiled kernels."""
-        self.lay_out()
-        if self._batches is None or not self._batches.fits(threads):
-            self._batches = LeastSquares(self.model, len(self.shifted.held), threads)
-        held, weight = self.shifted.held, self.weight.array
-        return self._batches(
-            order, self.object, held, weight, self.stated(), refine_probe=refine_probe, batch=self.options.batch
-        )
-
-    def lay_out(self) -> None:
-        """Views of every window, and the preconditioner of probe and positions as they are now."""
-        before = self._laid_out
-        super().lay_out()
-        if self._laid_out is not before:
-            self.weight = self.canvas(self.model.real)
-        self.precondition()
 
     def precondition(self) -> None:
         """Set ``weight`` to ``1 / √(d² + (δ max d)²)`` with the dose ``d = Σ_k |P_k|²`` at whole pixels."""

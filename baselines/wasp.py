@@ -54,9 +54,7 @@ class WASP(SequentialSolver):
     @property
     def sums(self) -> Sums:
         """The sums of the averages."""
-        return Sums(
-            self.object_sum.array[0], self.object_power.array[0], self.probe_sum, self.pulled, self.probe_power
-        )
+        return Sums(self.object_sum.array[0], self.object_power.array[0], self.probe_sum, self.pulled, self.probe_power)
 
     @torch.inference_mode()
     def epoch(self) -> float:

@@ -130,10 +130,14 @@ def sphere_thickness(
 
     """
     thickness = np.zeros((y.shape[0], x.shape[1]))
-    rows, columns = y[:, 0], x[0]
-    for (centre_y, centre_x), radius in zip(centres, diameters / 2, strict=True):
-        i = slice(*np.searchsorted(rows, (centre_y - radius, centre_y + radius)))
-        j = slice(*np.searchsorted(columns, (centre_x - radius, centre_x + radius)))
+    radii = diameters / 2
+    edges = [
+        np.searchsorted(along, middle + side * radii)
+        for along, middle in ((y[:, 0], centres[:, 0]), (x[0], centres[:, 1]))
+        for side in (-1, 1)
+    ]
+    for (centre_y, centre_x), radius, top, bottom, left, right in zip(centres, radii, *edges, strict=True):
+        i, j = slice(top, bottom), slice(left, right)
         square = radius**2 - (y[i] - centre_y) ** 2 - (x[:, j] - centre_x) ** 2
         thickness[i, j] += 2 * np.sqrt(np.maximum(square, 0))
     return thickness

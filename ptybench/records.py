@@ -367,9 +367,17 @@ class Store:
         for path in sorted(self.root.rglob("*.json")):
             if any(part.startswith(".") for part in path.relative_to(self.root).parts):
                 continue
-            record = read_record(path)
+            raw = _read_json(path)
+            if raw is None or not all(_may_match(raw, k, v) for k, v in filters.items()):
+                continue  # to validate a thousand records that nobody asked for takes seconds
+            record = _validated(raw, path)
             if record is not None and all(_matches(getattr(record, k), v) for k, v in filters.items()):
                 yield record
+
+
+def _may_match(raw: dict[str, Any], name: str, wanted: Any) -> bool:
+    value = raw.get("task") or raw.get("data") if name == "problem" else raw.get(name)
+    return not isinstance(value, str | int | float) or _matches(value, wanted)
 
 
 def _matches(value: Any, wanted: Any) -> bool:
@@ -381,27 +389,35 @@ def read_record(path: Path) -> Record | None:
 
     A JSON file of another kind (a table, say) gives ``None`` without a warning, unless it is called ``record.json``.
     """
+    raw = _read_json(path)
+    return None if raw is None else _validated(raw, path)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """The fields of a record that may be one, not looked at."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        _warn(path, str(error))
-        return None
-    try:
-        raw = json.loads(text)
+        raw = json.loads(path.read_text(encoding="utf-8"))
         schema = raw.get("schema") if isinstance(raw, dict) else None
         if path.name != RECORD_FILE and not str(schema).startswith("ptybench.record/"):
             return None
         if schema != SCHEMA:
             raise ValueError(f"expected the schema {SCHEMA!r}, got {schema!r}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # what is no UTF-8 or no JSON is a ValueError
+        _warn(path, str(error))
+        return None
+    fields: dict[str, Any] = raw
+    return fields
+
+
+def _validated(raw: dict[str, Any], path: Path) -> Record | None:
+    try:
         return Record.model_validate(raw).located(path.parent)
     except ValidationError as problem:
         _warn(path, validation_sentence(problem))
-    except ValueError as error:
-        _warn(path, str(error))
     return None
 
 
 def _warn(path: Path, why: str) -> None:
-    warnings.warn(f"{path} is no record and is treated as absent: {why}", RecordWarning, stacklevel=3)
+    warnings.warn(f"{path} is no record and is treated as absent: {why}", RecordWarning, stacklevel=4)

@@ -271,13 +271,15 @@ def _model_facts(task: Task, true: Setup, truth: Truth, measurement: Measurement
     chosen = np.unique(np.linspace(0, count - 1, min(count, FACT_PATTERNS)).astype(np.intp))
     bench = _bench(task, true, solver_formula=True)
     parts = patterns(bench, truth.object, truth.probe, truth.positions_px[chosen])
-    measured = measurement.intensities[chosen]
+    modelled = np.concatenate([intensity for _, intensity, _ in parts]) + truth.background_photons
+    measured, expected = measurement.intensities[chosen], truth.expected[chosen]
     # what scoring counts: pixels that are neither bad nor saturated
     good = np.broadcast_to(~measurement.bad_pixels, measured.shape)
     if task.detector.saturation_photons is not None:
         good = good & (measured < task.detector.saturation_photons * (1 - 1e-6))
-    modelled = np.concatenate([intensity for _, intensity, _ in parts])[good] + truth.background_photons
+    if not good.all():
+        modelled, measured, expected = modelled[good], measured[good], expected[good]
     return {
-        "r_factor_truth": amplitude_r_factor(modelled, measured[good]),
-        "r_factor_truth_noise_free": amplitude_r_factor(modelled, truth.expected[chosen][good]),
+        "r_factor_truth": amplitude_r_factor(modelled, measured),
+        "r_factor_truth_noise_free": amplitude_r_factor(modelled, expected),
     }

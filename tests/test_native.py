@@ -64,7 +64,7 @@ def both(
             for epoch in range(epochs):
                 solver.progress = epoch / epochs
                 errors.append(solver.step())
-            assert (solver._kernel is not None or getattr(solver, "_batches", None) is not None) == compiled
+            assert (solver._kernel is not None) == compiled
         found.append((solver, errors))
     return found
 

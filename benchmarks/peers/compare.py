@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cells import Result, run_cell, title
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import Parameter
 from environments import FOLDER, PEERS, install
+from line import run
 from plan import Plan, able, cells_of, options_of, overrides_of, problems
 from tables import compare, markdown
 
 from ptybench.cli.options import parse_seeds, parse_settings, split_names
-from ptybench.errors import InvalidOption, PtybenchError, UnknownName
+from ptybench.errors import InvalidOption, UnknownName
 from ptybench.io.hdf5 import save_measurement
 from ptybench.readable import duration
 from ptybench.registry import load_task
@@ -143,13 +144,7 @@ def command(
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; every error is one sentence."""
-    app = App(name="compare.py", help_format="plaintext", result_action="return_value")
-    app.default(command)
-    try:
-        return int(app(words, exit_on_error=False, print_error=False) or 0)
-    except (CycloptsError, PtybenchError) as error:
-        print(f"compare.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code if isinstance(error, PtybenchError) else 2
+    return run(command, "compare.py", words)
 
 
 if __name__ == "__main__":

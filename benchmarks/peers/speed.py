@@ -21,13 +21,13 @@ from typing import Any
 import h5py
 import numpy as np
 from cells import OURS, Cell, reconstruct, title
-from cyclopts import App, CycloptsError
 from environments import FOLDER, PEERS, install
 from exchange import Job
 from floor import floors
+from line import run
 
 from ptybench.cli.options import split_names
-from ptybench.errors import PtybenchError, UnknownName
+from ptybench.errors import UnknownName
 from ptybench.io.hdf5 import load_reconstruction, save_measurement
 from ptybench.native import library
 from ptybench.registry import load_task, resolve_method
@@ -118,6 +118,16 @@ def timed(
     return Timing(size, contest.name, program, threads, seconds, cpcc)
 
 
+def floors_of(path: Path, size: int, patterns: int, counts: Sequence[int]) -> dict[str, dict[str, float]]:
+    """The floor of a round for these numbers of threads; what has been timed stays timed."""
+    known: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for count in counts:
+        if str(count) not in known:
+            known[str(count)] = floors(size, patterns, count)
+    path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return known
+
+
 def markdown(timings: Sequence[Timing], floor: dict[str, dict[str, dict[str, float]]]) -> str:
     """Return the tables, one a size."""
     lines = []
@@ -198,8 +208,13 @@ def command(
         root = out.resolve() / size
         save_measurement(root / "measurement.h5", measurement)
         patterns = len(measurement.intensities)
-        floor[size] = {str(count): floors(int(size), patterns, count) for count in counts}
+        found: list[dict[str, dict[str, float]]] = []
         for number in range(rounds):
+            found.append(floors_of(root / f"floor-{number}.json", int(size), patterns, counts))
+            floor[size] = {
+                str(count): {who: min(one[str(count)][who] for one in found) for who in found[0][str(count)]}
+                for count in counts
+            }
             timings = [timing for timing in timings if timing.size != size]
             for contest in contests:
                 for program in (OURS, *(peer for peer in contest.peers if peer in names)):
@@ -232,13 +247,7 @@ def command(
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; every error is one sentence."""
-    app = App(name="speed.py", help_format="plaintext", result_action="return_value")
-    app.default(command)
-    try:
-        return int(app(words, exit_on_error=False, print_error=False) or 0)
-    except (CycloptsError, PtybenchError) as error:
-        print(f"speed.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code if isinstance(error, PtybenchError) else 2
+    return run(command, "speed.py", words)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from ptybench.cli.board import leaderboard
 from ptybench.cli.check import check
 from ptybench.cli.data import score, simulate
 from ptybench.cli.doctor import doctor
+from ptybench.cli.gate import gate
 from ptybench.cli.generate import generate
 from ptybench.cli.listing import info, listing
 from ptybench.cli.output import schema
@@ -47,6 +48,7 @@ EXAMPLES: dict[Command, str] = {
     leaderboard: "ptybench leaderboard --task low_overlap --format md\n"
     "ptybench leaderboard --task low_overlap --domain release --ruleset tuned",
     table: "ptybench table --domain release\nptybench table --task low_overlap,low_dose --figures figures --format csv",
+    gate: "ptybench gate runs/base runs/head",
     generate: "ptybench generate dead_leaves --variant textured --n 500 --out leaves.h5",
     train: "ptybench train dncnn --config bn\nptybench train dncnn --config realsn --set steps=20000 --device cuda",
     doctor: "ptybench doctor",

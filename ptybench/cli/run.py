@@ -229,9 +229,9 @@ def _show(result: RunResult, out: Output, results: Path) -> None:
         return
     from rich.console import Console
 
-    from ptybench.leaderboard.ranking import rank_of
+    from ptybench.leaderboard.ranking import problem_fields, rank_of
     from ptybench.records import Store
     from ptybench.runner.card import result_card
 
-    others = [one for store in (Store.published(), Store(results)) for one in store.records(problem=record.problem)]
+    others = [one for store in (Store.published(), Store(results)) for one in store.records(**problem_fields(record))]
     result_card(record, rank_of(record, others), Console())

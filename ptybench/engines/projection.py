@@ -83,7 +83,6 @@ class ProjectionSolver(Solver):
     sub-pixel positions are kept beside them up to 256 MiB and made anew above.
 
     Attributes:
-        residual: ``(J, M, h, w)`` difference of the exit waves from the product of the probe and ``base``.
         base: ``(H, W)`` object before the last average.
         seen: the current object, through the windows of the patterns.
 
@@ -93,7 +92,8 @@ class ProjectionSolver(Solver):
 
     def setup(self) -> None:
         """Start with exit waves that are the product of the initial object and probe."""
-        self.residual = exit_waves(self)
+        self._residual = exit_waves(self)
+        self._owed: Tensor | None = None
         self.base = self.object.clone()
         self.chunks = self.model.chunks(len(self._probe))
         self.object_inertia = self.options.object_inertia * self.model.power / self.model.amplitudes.numel()
@@ -131,6 +131,16 @@ class ProjectionSolver(Solver):
             keep_in_place(waves, corners, self.model.corners)
         self.probe = self._probe
         self._lay_out()
+
+    @property
+    def residual(self) -> Tensor:
+        """``(J, M, h, w)`` difference of the exit waves from the product of the probe and ``base``."""
+        if self._owed is not None:
+            for chunk in self.chunks:
+                moved = self._owed * self.model.patches(self.base, chunk)[:, None]
+                self._residual[chunk] -= moved
+            self._owed = None
+        return self._residual
 
     def states(self) -> list[Tensor]:
         """Everything of the shape of all exit waves that lasts from epoch to epoch."""
@@ -190,9 +200,7 @@ class ProjectionSolver(Solver):
         """The compiled kernels for the model as it is now, where they do just what this method does."""
         if rounds > 1 or not library.settled(type(self), "stated", _HOOKS) or not library.able(self.model):
             return None
-        threads = torch.get_num_threads()
-        if self._kernel is None or not self._kernel.fits(threads):
-            self._kernel = Projections(self.model, len(self._probe), threads)
+        self._kernel = Projections.on(self.model, len(self._probe), torch.get_num_threads(), self._kernel)
         return self._kernel
 
     def _by_kernel(self, kernel: Projections, refine_probe: bool) -> float:
@@ -200,13 +208,15 @@ class ProjectionSolver(Solver):
         step, shifted = self.stated(), self._kept_probes()
         mirrored = self.mirrored()
         error, pull, weight = kernel.advance(
-            step, self.residual, shifted, self.object, mirrored, self._probe, refine_probe
+            step, self._residual, shifted, self.object, mirrored, self._probe, self.base, self._owed, refine_probe
         )
         self.base.copy_(self.object)
         change = self._average_probe(pull, weight.add_(self.probe_inertia)) if refine_probe else None
         self._pull.array.zero_()
         light = None if self._lit else self._light.array.fill_(self.object_inertia)
-        kernel.average(step, self.residual, shifted, self.object, self._probe, change, self._pull.array, light)
+        kernel.average(step, self._residual, shifted, self.object, self._probe, change, self._pull.array, light)
+        # to write all residuals for a probe that has changed would cost a third of the time that memory takes
+        self._owed = change if self.model.ramps is None else None
         self._lit = True
         self.object += (self._pull.array / self._light.array)[0]
         return error
@@ -248,10 +258,10 @@ class ProjectionSolver(Solver):
 
     def _kept_probes(self) -> Tensor | None:
         """The probe as every pattern sees it, ``(J, M, h, w)``, where it is kept."""
-        if self.model.ramps is None or self.residual.nbytes > KEPT_BYTES:
+        if self.model.ramps is None or self._residual.nbytes > KEPT_BYTES:
             return None
         if self._shifted is None:
-            self._shifted = torch.empty_like(self.residual)
+            self._shifted = torch.empty_like(self._residual)
             for part in self.chunks:
                 self._shifted[part] = self.model.shifted_probes(self._probe, part)
         return self._shifted

@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+TINY_POWER = 1e-12  # keeps the weight of a window without any object, or of no probe, finite
+
 
 class Rule(NamedTuple):
     """The weight ``γ / ((1-d) p + d r)`` of a power ``p``, times ``√(p / r)`` where ``trusted``.

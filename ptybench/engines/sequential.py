@@ -8,14 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines.rules import Memory, Rule, Sums
+from ptybench.engines.rules import TINY_POWER, Memory, Rule, Sums
 from ptybench.native import library
 from ptybench.native.visits import Visits
 from ptybench.optics.forward import ShiftedProbe, Windowed, largest_power, over_modes
 from ptybench.solver import Solver, SolverOptions
 from ptybench.types import FloatArray
-
-TINY = 1e-12  # keeps the weight of a window without any object, or of no probe, finite
 
 
 class SequentialOptions(SolverOptions):
@@ -55,10 +53,10 @@ class SequentialSolver(Solver):
 
     def setup(self) -> None:
         """Prepare constants, which cost less as tensors than as numbers."""
-        self._kernel: Visits | None = None
+        self._kernel: library.Kernel | None = None
         self.threads = 1 if self.options.batch == 1 else 0
         self._laid_out: tuple[Tensor, object] | None = None
-        self._tiny, self._one = self.constant(TINY).real, self.constant(1).real
+        self._tiny, self._one = self.constant(TINY_POWER).real, self.constant(1).real
 
     def constant(self, value: float) -> Tensor:
         """A number as a complex tensor on the device, by which complex fields are scaled fastest."""
@@ -131,9 +129,8 @@ class SequentialSolver(Solver):
 
     def by_kernel(self, order: list[int], refine_probe: bool, threads: int) -> float:
         """What :meth:`visits` does, by compiled kernels."""
-        if self._kernel is None or not self._kernel.fits(threads):
-            self._kernel = Visits(self.model, len(self.shifted.held), threads, TINY)
-        return self._kernel(
+        self._kernel = kernel = Visits.on(self.model, len(self.shifted.held), threads, self._kernel)
+        return kernel(
             order,
             self.object,
             self.shifted.held,

@@ -112,9 +112,13 @@ def rank_of(
     return Ranking(mine.place, len(ranked), mine.rescaled, metric, entries)
 
 
+def problem_fields(record: Record) -> dict[str, Any]:
+    """Fields of a record in which all that it is compared with are like it."""
+    return {name: getattr(record, name) for name in ("problem", "task_version", "point", "tier", "domain")}
+
+
 def _same_problem(a: Record, b: Record) -> bool:
-    fields = ("problem", "task_version", "point", "tier", "domain")
-    return all(getattr(a, name) == getattr(b, name) for name in fields) and problem_of(a) == problem_of(b)
+    return problem_fields(a) == problem_fields(b) and problem_of(a) == problem_of(b)
 
 
 def _value(record: Record, metric: str) -> float | None:

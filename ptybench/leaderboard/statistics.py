@@ -56,7 +56,12 @@ def bootstrap_interval(
 
 
 def signed_rank_p(differences: Sequence[float]) -> float:
-    """Return the exact two-sided p-value of Wilcoxon's signed-rank test; zeros are dropped, ties get mid-ranks.
+    """Return the exact two-sided p-value of Wilcoxon's signed-rank test, from :func:`signed_rank_tails`."""
+    return min(1.0, 2 * min(signed_rank_tails(differences)))
+
+
+def signed_rank_tails(differences: Sequence[float]) -> tuple[float, float]:
+    """Return the exact one-sided p-values of Wilcoxon's signed-rank test; zeros are dropped, ties get mid-ranks.
 
     The distribution under the null hypothesis (every sign a fair coin) is built by convolution over the ranks, so it
     is exact with ties, and infinite differences are allowed.
@@ -64,13 +69,16 @@ def signed_rank_p(differences: Sequence[float]) -> float:
     Args:
         differences: ``(n,)`` paired differences, may be infinite.
 
+    Returns:
+        The chance of differences as negative as these, and of differences as positive; ``(1, 1)`` without any.
+
     Source: Wilcoxon, Biometrics Bulletin 1, 80 (1945), 10.2307/3001968.
 
     """
     d = np.asarray(differences, dtype=np.float64)
     d = d[d != 0]
     if d.size == 0:
-        return 1.0
+        return 1.0, 1.0
     doubled = np.rint(2 * stats.rankdata(np.abs(d))).astype(np.int64)  # mid-ranks are halves
     chances = np.ones(1)
     for rank in doubled:
@@ -79,8 +87,7 @@ def signed_rank_p(differences: Sequence[float]) -> float:
         shifted[rank:] += 0.5 * chances
         chances = shifted
     total = int(doubled[d > 0].sum())
-    tail = min(chances[: total + 1].sum(), chances[total:].sum())
-    return float(min(1.0, 2 * tail))
+    return min(1.0, float(chances[: total + 1].sum())), min(1.0, float(chances[total:].sum()))
 
 
 def smallest_p(pairs: int) -> float:

@@ -105,25 +105,6 @@ class Crew {
 };
 
 template <class T>
-void spread(const T* from, Plane<T> to, int rows, int columns) {  // interleaved to planar
-    for (int y = 0; y < rows; ++y) {
-        const T* row = from + 2L * y * columns;
-        T *re = to.re + y * to.pitch, *im = to.im + y * to.pitch;
-        PTY_SIMD
-        for (int x = 0; x < columns; ++x) re[x] = row[2 * x], im[x] = row[2 * x + 1];
-    }
-}
-template <class T>
-void gather(Plane<T> from, T* to, int rows, int columns) {
-    for (int y = 0; y < rows; ++y) {
-        T* row = to + 2L * y * columns;
-        const T *re = from.re + y * from.pitch, *im = from.im + y * from.pitch;
-        PTY_SIMD
-        for (int x = 0; x < columns; ++x) row[2 * x] = re[x], row[2 * x + 1] = im[x];
-    }
-}
-
-template <class T>
 std::vector<Field<T>> fields(int count, int rows, int columns) {
     std::vector<Field<T>> made;
     for (int i = 0; i < count; ++i) made.emplace_back(rows, columns);
@@ -149,17 +130,99 @@ void ramped(Plane<T> from, Plane<T> to, const T* a, const T* b, int h, int w, bo
     }
 }
 
-// Adds row y of a plane, times a number, to that of another.
+// What is done to rows of numbers, y of a plane; each reads as its first line.
 template <class T>
-void add_row(Plane<T> from, Plane<T> to, int y, int columns, T times) {
-    const T *fre = from.re + y * from.pitch, *fim = from.im + y * from.pitch;
-    T *tre = to.re + y * to.pitch, *tim = to.im + y * to.pitch;
+PTY_INLINE void add_row(Plane<T> from, Plane<T> to, int y, int columns, T times) {  // to += times · from
+    const Row<T> a = from.row(y), b = to.row(y);
     PTY_SIMD
     for (int x = 0; x < columns; ++x) {
-        tre[x] += times * fre[x];
-        tim[x] += times * fim[x];
+        b.re[x] += times * a.re[x];
+        b.im[x] += times * a.im[x];
     }
 }
+template <class T>
+PTY_INLINE void product(Row<T> a, Row<T> b, Row<T> to, int columns) {  // to = a b
+    PTY_SIMD
+    for (int x = 0; x < columns; ++x) {
+        const T re = a.re[x] * b.re[x] - a.im[x] * b.im[x], im = a.re[x] * b.im[x] + a.im[x] * b.re[x];
+        to.re[x] = re;
+        to.im[x] = im;
+    }
+}
+template <class T>
+PTY_INLINE void add_product(Row<T> a, Row<T> b, Row<T> to, T times, int columns) {  // to += times · a b
+    PTY_SIMD
+    for (int x = 0; x < columns; ++x) {
+        to.re[x] += times * (a.re[x] * b.re[x] - a.im[x] * b.im[x]);
+        to.im[x] += times * (a.re[x] * b.im[x] + a.im[x] * b.re[x]);
+    }
+}
+template <class T>
+PTY_INLINE void pull(Row<T> a, Row<T> b, Row<T> to, int columns, bool add) {  // to = a* b, or += where it is added
+    const T keep = add ? 1 : 0;
+    PTY_SIMD
+    for (int x = 0; x < columns; ++x) {
+        const T re = a.re[x] * b.re[x] + a.im[x] * b.im[x], im = a.re[x] * b.im[x] - a.im[x] * b.re[x];
+        to.re[x] = keep * to.re[x] + re;
+        to.im[x] = keep * to.im[x] + im;
+    }
+}
+template <class T>
+PTY_INLINE void add_power(Row<T> a, T* to, int columns) {  // to += |a|²
+    PTY_SIMD
+    for (int x = 0; x < columns; ++x) to[x] += a.re[x] * a.re[x] + a.im[x] * a.im[x];
+}
+template <class T>
+PTY_INLINE void scale_row(Row<T> a, T times, int columns) {  // a *= times
+    PTY_SIMD
+    for (int x = 0; x < columns; ++x) a.re[x] *= times, a.im[x] *= times;
+}
+template <class T>
+PTY_INLINE void add_interleaved(Row<T> from, T* to, int columns) {  // to += from
+    PTY_SIMD
+    for (int x = 0; x < columns; ++x) {
+        to[2 * x] += from.re[x];
+        to[2 * x + 1] += from.im[x];
+    }
+}
+template <class T>
+PTY_INLINE void read_row(const T* from, Row<T> to, int columns) {  // interleaved to planar
+    PTY_SIMD
+    for (int x = 0; x < columns; ++x) to.re[x] = from[2 * x], to.im[x] = from[2 * x + 1];
+}
+template <class T>
+PTY_INLINE void write_row(Row<T> from, T* to, int columns) {  // planar to interleaved
+    PTY_SIMD
+    for (int x = 0; x < columns; ++x) to[2 * x] = from.re[x], to[2 * x + 1] = from.im[x];
+}
+// to = from, past the caches, for what will not be read before much else has been
+template <class T>
+PTY_INLINE void stream_row(Row<T> from, T* to, int columns) {
+    int x = 0;
+#if defined(__AVX__)
+    constexpr int V = lanes<T>;
+    if (reinterpret_cast<std::uintptr_t>(to) % 32 == 0)
+        for (; x + V <= columns; x += V) {
+            const Vec<T> re = load(from.re + x), im = load(from.im + x);
+            stream(to + 2 * x, low_pairs(re, im));
+            stream(to + 2 * x + V, high_pairs(re, im));
+        }
+#endif
+    for (; x < columns; ++x) {
+        to[2 * x] = from.re[x];
+        to[2 * x + 1] = from.im[x];
+    }
+}
+
+template <class T>
+void spread(const T* from, Plane<T> to, int rows, int columns) {
+    for (int y = 0; y < rows; ++y) read_row(from + 2L * y * columns, to.row(y), columns);
+}
+template <class T>
+void gather(Plane<T> from, T* to, int rows, int columns) {
+    for (int y = 0; y < rows; ++y) write_row(from.row(y), to + 2L * y * columns, columns);
+}
+
 template <class T>
 void clear_rows(const Field<T>& field, int first, int end) {
     const Plane<T> plane = field.plane();
@@ -183,6 +246,15 @@ class Scene {
         spread(static_cast<const T*>(p.transfer), kernel.plane(), h, w);
         const T scale = T(1) / (static_cast<T>(h) * w);
         for (std::size_t i = 0; i < kernel.size(); ++i) kernel.plane().re[i] *= scale, kernel.plane().im[i] *= scale;
+    }
+    // The first row of the canvas that some patterns touch, and the one after the last.
+    std::pair<int, int> rows(const int64_t* index, int64_t count) const {
+        int first = H, end = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            first = std::min<int>(first, p.corners[2 * index[i]]);
+            end = std::max<int>(end, p.corners[2 * index[i]] + h);
+        }
+        return {first, end};
     }
     Plane<T> window(const Field<T>& canvas, int k) const {
         const Plane<T> all = canvas.plane();
@@ -232,6 +304,7 @@ class Bench {
         : scene(scene),
           waves(fields<T>(scene.M, scene.h, scene.w)),
           spectra(fields<T>(scene.M, scene.h, scene.w)),
+          shifted(scene.shifting() ? fields<T>(scene.M, scene.h, scene.w) : std::vector<Field<T>>()),
           row_((scene.w + 31) / 16 * 16),
           fft_(scene.h, scene.w),
           ry_(2 * scene.h),
@@ -262,12 +335,7 @@ class Bench {
         const T scale = T(1) / (static_cast<T>(scene.h) * scene.w);
         for (int m = 0; m < scene.M; ++m) {
             fft_.backward(held[m].plane(), to[m].plane());
-            for (int y = 0; y < scene.h; ++y) {
-                const Plane<T> plane = to[m].plane();
-                T *re = plane.re + y * plane.pitch, *im = plane.im + y * plane.pitch;
-                PTY_SIMD
-                for (int x = 0; x < scene.w; ++x) re[x] *= scale, im[x] *= scale;
-            }
+            for (int y = 0; y < scene.h; ++y) scale_row(to[m].row(y), scale, scene.w);
         }
     }
     // The adjoint: adds the spectra of the waves, shifted back, to `to`.
@@ -323,6 +391,7 @@ class Bench {
 
     const Scene<T>& scene;
     std::vector<Field<T>> waves, spectra;
+    std::vector<Field<T>> shifted;  // of the modes of a probe, where positions have fractions
 
   private:
     // A row of the waves at the detector, brought to scale, and the sum of its intensities.

@@ -13,6 +13,10 @@
 #include <utility>
 #include <vector>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #define PTY_INLINE inline __attribute__((always_inline))
 
 namespace pty {
@@ -43,6 +47,16 @@ PTY_INLINE void store(T* to, Vec<T> value) {
     std::memcpy(to, &value, sizeof value);
 }
 
+// The pairs (re, im) of the first half of two vectors, and of the second.
+PTY_INLINE Vec<float> low_pairs(Vec<float> re, Vec<float> im) { return __builtin_shufflevector(re, im, 0, 8, 1, 9, 2, 10, 3, 11); }
+PTY_INLINE Vec<float> high_pairs(Vec<float> re, Vec<float> im) { return __builtin_shufflevector(re, im, 4, 12, 5, 13, 6, 14, 7, 15); }
+PTY_INLINE Vec<double> low_pairs(Vec<double> re, Vec<double> im) { return __builtin_shufflevector(re, im, 0, 4, 1, 5); }
+PTY_INLINE Vec<double> high_pairs(Vec<double> re, Vec<double> im) { return __builtin_shufflevector(re, im, 2, 6, 3, 7); }
+#if defined(__AVX__)
+PTY_INLINE void stream(float* to, Vec<float> value) { _mm256_stream_ps(to, reinterpret_cast<__m256>(value)); }
+PTY_INLINE void stream(double* to, Vec<double> value) { _mm256_stream_pd(to, reinterpret_cast<__m256d>(value)); }
+#endif
+
 // Memory on a cache line of its own.
 template <class T>
 class Block {
@@ -68,12 +82,18 @@ class Block {
     T* data_ = nullptr;
 };
 
+template <class T>
+struct Row {
+    T *re, *im;
+};
+
 // A complex array with its parts apart. Rows are padded, or the rows of a power of two would share a few cache sets.
 template <class T>
 struct Plane {
     T* re = nullptr;
     T* im = nullptr;
     std::ptrdiff_t pitch = 0;
+    Row<T> row(int y) const { return {re + y * pitch, im + y * pitch}; }
     Plane swapped() const { return {im, re, pitch}; }
 };
 
@@ -83,6 +103,7 @@ class Field {
     Field() = default;
     Field(int rows, int columns) : pitch_(pad(columns)), size_(pitch_ * rows), block_(2 * size_ + 32) {}
     Plane<T> plane() const { return {block_.get(), block_.get() + size_ + 16, pitch_}; }
+    Row<T> row(int y) const { return plane().row(y); }
     std::size_t size() const { return size_; }
     void clear() { std::memset(block_.get(), 0, (2 * size_ + 16) * sizeof(T)); }
 

@@ -25,6 +25,7 @@ struct Likeliest {
     // `plane` holds intensities and takes the factors, `slopes` is room to work in
     double apply(Plane<T> plane, Plane<T> slopes, const T* measured, const T* good, int rows, int columns) const {
         double error = 0;
+        const T floor = this->floor;
         for (int y = 0; y < rows; ++y) {
             const T *a = measured + y * columns, *expected = plane.re + y * plane.pitch;
             T* slope = slopes.re + y * slopes.pitch;
@@ -95,10 +96,9 @@ class LeastSquares {
     struct Desk : Bench<T> {
         explicit Desk(const Scene<T>& scene)
             : Bench<T>(scene),
-              shifted(scene.shifting() ? fields<T>(scene.M, scene.h, scene.w) : std::vector<Field<T>>()),
               turn(fields<T>(scene.M, scene.h, scene.w)),
               moves(scene.H, scene.W) {}
-        std::vector<Field<T>> shifted, turn;
+        std::vector<Field<T>> turn;
         Field<T> moves;
     };
     // Inner products of the two moves of an exit wave with themselves, each other, and the change.
@@ -111,11 +111,8 @@ class LeastSquares {
     double together(const int64_t* index, int64_t count, bool refine, const T* weight, const PtyLeastSquares& how) {
         const int threads = crew_.size();
         std::vector<double> errors(threads, 0.0);
-        int first = H, end = 0;  // rows of the canvas that these patterns touch
-        for (int64_t i = 0; i < count; ++i) {
-            first = std::min<int>(first, scene_.p.corners[2 * index[i]]);
-            end = std::max<int>(end, scene_.p.corners[2 * index[i]] + h);
-        }
+        const auto [top, bottom] = scene_.rows(index, count);
+        const int first = top, end = bottom;
         crew_.run([&](int t) {
             Desk& desk = *desks_[t];
             clear_rows(desk.moves, first, end);
@@ -167,41 +164,16 @@ class LeastSquares {
         if (scene_.shifting()) desk.shift(held_, probes_[i]);
         const Plane<T> o = scene_.window(object_, k), moves = scene_.window(desk.moves, k);
         for (int m = 0; m < M; ++m)
-            for (int y = 0; y < h; ++y) {
-                const Plane<T> pr = probe(i)[m].plane(), wave = desk.waves[m].plane();
-                const T *pre = pr.re + y * pr.pitch, *pim = pr.im + y * pr.pitch;
-                const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-                T *re = wave.re + y * wave.pitch, *im = wave.im + y * wave.pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    re[x] = pre[x] * ore[x] - pim[x] * oim[x];
-                    im[x] = pre[x] * oim[x] + pim[x] * ore[x];
-                }
-            }
+            for (int y = 0; y < h; ++y) product(probe(i)[m].row(y), o.row(y), desk.waves[m].row(y), w);
         const double error = how.poisson ? desk.constrain(Likeliest<T>{T(how.floor), static_cast<int>(how.trials)})
                                          : desk.constrain(Modulus<T>());
         std::swap(desk.waves, changes_[i]);
+        const bool alone = scene_.shifting();
         for (int m = 0; m < M; ++m)
             for (int y = 0; y < h; ++y) {
-                const Plane<T> pr = probe(i)[m].plane(), change = changes_[i][m].plane();
-                const Plane<T> to = (scene_.shifting() ? desk.waves : desk.turn)[m].plane();
-                const T *pre = pr.re + y * pr.pitch, *pim = pr.im + y * pr.pitch;
-                const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-                const T *cre = change.re + y * change.pitch, *cim = change.im + y * change.pitch;
-                T *mre = moves.re + y * moves.pitch, *mim = moves.im + y * moves.pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    mre[x] += pre[x] * cre[x] + pim[x] * cim[x];
-                    mim[x] += pre[x] * cim[x] - pim[x] * cre[x];
-                }
-                if (!refine) continue;
-                const T stay = scene_.shifting() ? 0 : 1;
-                T *tre = to.re + y * to.pitch, *tim = to.im + y * to.pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    tre[x] = stay * tre[x] + ore[x] * cre[x] + oim[x] * cim[x];
-                    tim[x] = stay * tim[x] + ore[x] * cim[x] - oim[x] * cre[x];
-                }
+                const Row<T> change = changes_[i][m].row(y);
+                pull(probe(i)[m].row(y), change, moves.row(y), w, true);
+                if (refine) pull(o.row(y), change, (alone ? desk.waves : desk.turn)[m].row(y), w, !alone);
             }
         if (refine && scene_.shifting()) desk.shift_back(desk.turn);
         return error;
@@ -216,31 +188,26 @@ class LeastSquares {
         Products found;
         for (int m = 0; m < M; ++m)
             for (int y = 0; y < h; ++y) {
-                const Plane<T> pr = probe(i)[m].plane(), change = changes_[i][m].plane();
-                const Plane<T> turn = (scene_.shifting() ? desk.shifted : turn_)[m].plane();
-                const T *pre = pr.re + y * pr.pitch, *pim = pr.im + y * pr.pitch;
-                const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-                const T *cre = change.re + y * change.pitch, *cim = change.im + y * change.pitch;
-                const T *mre = moves.re + y * moves.pitch, *mim = moves.im + y * moves.pitch;
-                const T *tre = turn.re + y * turn.pitch, *tim = turn.im + y * turn.pitch;
+                const Row<T> p = probe(i)[m].row(y), q = o.row(y), change = changes_[i][m].row(y), move = moves.row(y);
+                const Row<T> turn = (scene_.shifting() ? desk.shifted : turn_)[m].row(y);
                 T oo = 0, op = 0, pp = 0, oc = 0, pc = 0;
                 if (refine) {
                     PTY_SIMD
                     for (int x = 0; x < w; ++x) {
-                        const T a = mre[x] * pre[x] - mim[x] * pim[x], b = mre[x] * pim[x] + mim[x] * pre[x];
-                        const T c = tre[x] * ore[x] - tim[x] * oim[x], d = tre[x] * oim[x] + tim[x] * ore[x];
+                        const T a = move.re[x] * p.re[x] - move.im[x] * p.im[x], b = move.re[x] * p.im[x] + move.im[x] * p.re[x];
+                        const T c = turn.re[x] * q.re[x] - turn.im[x] * q.im[x], d = turn.re[x] * q.im[x] + turn.im[x] * q.re[x];
                         oo += a * a + b * b;
                         op += a * c + b * d;
                         pp += c * c + d * d;
-                        oc += a * cre[x] + b * cim[x];
-                        pc += c * cre[x] + d * cim[x];
+                        oc += a * change.re[x] + b * change.im[x];
+                        pc += c * change.re[x] + d * change.im[x];
                     }
                 } else {
                     PTY_SIMD
                     for (int x = 0; x < w; ++x) {
-                        const T a = mre[x] * pre[x] - mim[x] * pim[x], b = mre[x] * pim[x] + mim[x] * pre[x];
+                        const T a = move.re[x] * p.re[x] - move.im[x] * p.im[x], b = move.re[x] * p.im[x] + move.im[x] * p.re[x];
                         oo += a * a + b * b;
-                        oc += a * cre[x] + b * cim[x];
+                        oc += a * change.re[x] + b * change.im[x];
                     }
                 }
                 found.oo += oo, found.op += op, found.pp += pp, found.oc += oc, found.pc += pc;

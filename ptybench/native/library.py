@@ -12,12 +12,13 @@ import os
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ptybench.engines.rules import TINY_POWER
 from ptybench.optics.forward import TINY, ForwardModel, NearField
 
 VARIABLE = "PTYBENCH_NATIVE"
@@ -86,13 +87,12 @@ class Kernel:
         model: the forward model, on a CPU.
         modes: probe modes.
         threads: CPU threads.
-        tiny_power: keeps the weight of an empty window finite.
 
     """
 
     kind = ""
 
-    def __init__(self, model: ForwardModel, modes: int, threads: int, tiny_power: float = 0) -> None:
+    def __init__(self, model: ForwardModel, modes: int, threads: int) -> None:
         found = loaded()
         assert found is not None
         self._library, self._suffix = found[1], _SUFFIX[model.dtype]
@@ -107,17 +107,20 @@ class Kernel:
         self._problem = _Problem(
             model.count, modes, *model.shape, *model.canvas,
             address(model.amplitudes), address(model.good), self._corners.ctypes.data,
-            *map(address, ramps), address(transfer), TINY, tiny_power,
+            *map(address, ramps), address(transfer), TINY, TINY_POWER,
         )  # fmt: skip
         make = self.function(f"make_{self.kind}", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_int64])
         self.address: int | None = make(ctypes.byref(self._problem), threads)
         if not self.address:
             raise MemoryError("no memory for the workspaces of a reconstruction")
 
-    def fits(self, threads: int) -> bool:
-        """Whether the model is still what it was made for."""
-        now = self.model.windows, self.model.propagator, threads
-        return all(a is b for a, b in zip(now, self._made_for, strict=True))
+    @classmethod
+    def on(cls, model: ForwardModel, modes: int, threads: int, kept: Kernel | None) -> Self:
+        """The one that was kept, where the model is still what it was made for, or a new one."""
+        now = model.windows, model.propagator, threads
+        if isinstance(kept, cls) and all(a is b for a, b in zip(now, kept._made_for, strict=True)):
+            return kept
+        return cls(model, modes, threads)
 
     def function(self, name: str, result: Any, arguments: list[Any]) -> Any:
         """A function of the library, declared."""

@@ -10,6 +10,8 @@ struct PtyProjection {
     void* residual;    // (K, M, h, w) complex
     void* multiplier;  // (K, M, h, w) complex of ADMM; or null
     void* shifted;     // (K, M, h, w) complex, the probe as each pattern sees it; or null where it is shifted anew
+    const void* base;  // (H, W) complex and
+    const void* owed;  // (M, h, w) complex: the residuals are still to be counted from P + owed at this object; or nulls
     double reflection, relaxation, bound;  // of the reflection methods
     double beta;                           // of ADMM
     int64_t poisson;
@@ -31,7 +33,7 @@ struct Proximal {
     template <bool of_counts, bool masked>
     T run(T* row, const T* measured, const T* good, int count) const {
         T squared = 0;
-        const T scale = 1 / (1 + beta);
+        const T beta = this->beta, scale = 1 / (1 + beta);  // a member might be thought to be part of the row
         PTY_SIMD
         for (int x = 0; x < count; ++x) {
             const T modulus = std::sqrt(row[x]), a = measured[x], pull = beta * modulus;
@@ -61,7 +63,12 @@ class Projections {
         FlushTiny flush;
         spread(object, object_.plane(), scene_.H, scene_.W);
         spread(mirrored, mirrored_.plane(), scene_.H, scene_.W);
-        for (int m = 0; m < M; ++m) spread(probe + pixels() * m, probe_[m].plane(), h, w);
+        take(probe_, probe);
+        if (q.owed) {
+            if (!base_.size()) base_ = Field<T>(scene_.H, scene_.W);
+            spread(static_cast<const T*>(q.base), base_.plane(), scene_.H, scene_.W);
+            take(owed_, static_cast<const T*>(q.owed));
+        }
         std::vector<double> errors(crew_.size(), 0.0);
         each([&](Desk& desk, int t, int k) {
             desk.turn_to(k);
@@ -74,23 +81,21 @@ class Projections {
         if (!pull) return error;
         for (auto& desk : desks_)
             for (int y = 0; y < h; ++y) {
-                for (int m = 0; m < M; ++m) add_interleaved(desk->pull[m].plane(), pull + pixels() * m, y, w);
-                const T* light = desk->light.plane().re + y * desk->light.plane().pitch;
+                for (int m = 0; m < M; ++m) add_interleaved(desk->pull[m].row(y), pull + pixels() * m + 2 * y * w, w);
+                const T* light = desk->light.row(y).re;
                 for (int x = 0; x < w; ++x) weight[y * w + x] += light[x];
             }
         return error;
     }
 
-    // Counts the residuals from a changed probe, where `change` (as `probe`) is given; adds Σ_jm P_m* δ_jm to `pull` and,
-    // where it is given, Σ_jm |P_m|² to `light`, both (H, W).
+    // Adds Σ_jm P_m* δ_jm, with residuals counted from a probe that `change` (as `probe`) has made what it is, where that
+    // is given, to `pull` and, where it is given, Σ_jm |P_m|² to `light`, both (H, W). The residuals themselves are
+    // counted from the changed probe only where positions have fractions; elsewhere they owe it.
     void average(const PtyProjection& q, const T* object, const T* probe, const T* change, T* pull, T* light) {
         FlushTiny flush;
         spread(object, object_.plane(), scene_.H, scene_.W);
-        for (int m = 0; m < M; ++m) spread(probe + pixels() * m, probe_[m].plane(), h, w);
-        if (change) {
-            while (static_cast<int>(change_.size()) < M) change_.emplace_back(h, w);
-            for (int m = 0; m < M; ++m) spread(change + pixels() * m, change_[m].plane(), h, w);
-        }
+        take(probe_, probe);
+        if (change) take(owed_, change);
         each([&](Desk& desk, int, int k) {
             desk.turn_to(k);
             collect(desk, q, k, change != nullptr, light != nullptr);
@@ -99,9 +104,9 @@ class Projections {
             const int threads = crew_.size(), H = scene_.H, W = scene_.W;
             for (int y = H * t / threads; y < H * (t + 1) / threads; ++y)
                 for (auto& desk : desks_) {
-                    add_interleaved(desk->moves.plane(), pull, y, W);
+                    add_interleaved(desk->moves.row(y), pull + 2 * static_cast<std::ptrdiff_t>(y) * W, W);
                     if (!light) continue;
-                    const T* from = desk->cover.plane().re + y * desk->cover.plane().pitch;
+                    const T* from = desk->cover.row(y).re;
                     T* to = light + static_cast<std::ptrdiff_t>(y) * W;
                     PTY_SIMD
                     for (int x = 0; x < W; ++x) to[x] += from[x];
@@ -113,12 +118,11 @@ class Projections {
     struct Desk : Bench<T> {
         explicit Desk(const Scene<T>& scene)
             : Bench<T>(scene),
-              shifted(scene.shifting() ? fields<T>(scene.M, scene.h, scene.w) : std::vector<Field<T>>()),
               pull(fields<T>(scene.M, scene.h, scene.w)),
               light(scene.h, scene.w),
               moves(scene.H, scene.W),
               cover(scene.H, scene.W) {}
-        std::vector<Field<T>> shifted, pull;
+        std::vector<Field<T>> pull;
         Field<T> light, moves, cover;
     };
     std::ptrdiff_t pixels() const { return 2 * static_cast<std::ptrdiff_t>(h) * w; }
@@ -156,143 +160,102 @@ class Projections {
     double change(Desk& desk, const PtyProjection& q, int k) {
         const bool admm = q.multiplier != nullptr;
         const T back = admm ? T(1) : T(q.reflection);
-        const Plane<T> o = scene_.window(admm ? object_ : mirrored_, k);
+        const Plane<T> o = scene_.window(admm ? object_ : mirrored_, k), base = scene_.window(base_, k);
         T* kept = static_cast<T*>(admm ? q.multiplier : q.residual);
         for (int m = 0; m < M; ++m)
             for (int y = 0; y < h; ++y) {
-                const Plane<T> pr = probe(desk)[m].plane(), wave = desk.waves[m].plane();
-                const T *pre = pr.re + y * pr.pitch, *pim = pr.im + y * pr.pitch;
-                const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch, *from = kept + at(k, m, y);
-                T *re = wave.re + y * wave.pitch, *im = wave.im + y * wave.pitch;
+                const Row<T> wave = desk.waves[m].row(y);
+                const T* from = kept + at(k, m, y);
+                product(probe(desk)[m].row(y), o.row(y), wave, w);
+                if (q.owed && !admm) add_product(owed_[m].row(y), base.row(y), wave, back, w);
                 PTY_SIMD
                 for (int x = 0; x < w; ++x) {
-                    re[x] = pre[x] * ore[x] - pim[x] * oim[x] - back * from[2 * x];
-                    im[x] = pre[x] * oim[x] + pim[x] * ore[x] - back * from[2 * x + 1];
+                    wave.re[x] -= back * from[2 * x];
+                    wave.im[x] -= back * from[2 * x + 1];
                 }
             }
         const double error = admm ? desk.constrain(Proximal<T>{T(q.beta), q.poisson != 0}) : desk.constrain(Modulus<T>());
-        T scale = q.relaxation;
-        if (!admm && q.bound > 0) {
-            double deviation = 0;
-            for (int m = 0; m < M; ++m)
-                for (int y = 0; y < h; ++y) {
-                    const Plane<T> wave = desk.waves[m].plane();
-                    const T *re = wave.re + y * wave.pitch, *im = wave.im + y * wave.pitch;
-                    T sum = 0;
-                    PTY_SIMD
-                    for (int x = 0; x < w; ++x) sum += re[x] * re[x] + im[x] * im[x];
-                    deviation += sum;
-                }
-            scale *= 1 - std::min(std::sqrt(q.bound / std::max(deviation, 1e-30)), 1.0);
-        }
+        const T scale = admm ? T(1) : relaxed(desk, q);
         for (int m = 0; m < M; ++m)
             for (int y = 0; y < h; ++y) {
-                const Plane<T> wave = desk.waves[m].plane();
-                T *re = wave.re + y * wave.pitch, *im = wave.im + y * wave.pitch;
-                T *residual = static_cast<T*>(q.residual) + at(k, m, y), *multiplier = kept + at(k, m, y);
+                const Row<T> wave = desk.waves[m].row(y);
+                T* multiplier = kept + at(k, m, y);
                 if (admm) {
                     PTY_SIMD
                     for (int x = 0; x < w; ++x) {
-                        const T a = re[x], b = im[x];
-                        re[x] = 2 * a - multiplier[2 * x];
-                        im[x] = 2 * b - multiplier[2 * x + 1];
+                        const T a = wave.re[x], b = wave.im[x];
+                        wave.re[x] = 2 * a - multiplier[2 * x];
+                        wave.im[x] = 2 * b - multiplier[2 * x + 1];
                         multiplier[2 * x] = a;
                         multiplier[2 * x + 1] = b;
                     }
                 } else {
-                    PTY_SIMD
-                    for (int x = 0; x < w; ++x) re[x] *= scale, im[x] *= scale;
+                    scale_row(wave, scale, w);
                 }
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    residual[2 * x] = re[x];
-                    residual[2 * x + 1] = im[x];
-                }
+                stream_row(wave, static_cast<T*>(q.residual) + at(k, m, y), w);
             }
         return error;
+    }
+    // The share of the change that a reflection method takes: less where a pattern counts as met.
+    T relaxed(Desk& desk, const PtyProjection& q) {
+        if (!(q.bound > 0)) return q.relaxation;
+        double deviation = 0;
+        T* power = desk.row(0);
+        for (int y = 0; y < h; ++y) {
+            std::fill_n(power, w, T(0));
+            for (int m = 0; m < M; ++m) add_power(desk.waves[m].row(y), power, w);
+            T sum = 0;
+            PTY_SIMD
+            for (int x = 0; x < w; ++x) sum += power[x];
+            deviation += sum;
+        }
+        return q.relaxation * (1 - std::min(std::sqrt(q.bound / std::max(deviation, 1e-30)), 1.0));
     }
 
     // Adds O* δ, shifted back, and |O|² to the desk's sums; the residual is in desk.waves.
     void pulled(Desk& desk, int k) {
-        const Plane<T> o = scene_.window(object_, k), light = desk.light.plane();
+        const Plane<T> o = scene_.window(object_, k);
         for (int y = 0; y < h; ++y) {
-            const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-            T* weight = light.re + y * light.pitch;
-            PTY_SIMD
-            for (int x = 0; x < w; ++x) weight[x] += ore[x] * ore[x] + oim[x] * oim[x];
-            for (int m = 0; m < M; ++m) {
-                const Plane<T> wave = desk.waves[m].plane(), to = shifting() ? wave : desk.pull[m].plane();
-                const T stay = shifting() ? 0 : 1;
-                T *re = wave.re + y * wave.pitch, *im = wave.im + y * wave.pitch;
-                T *tre = to.re + y * to.pitch, *tim = to.im + y * to.pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    const T a = re[x], b = im[x];
-                    tre[x] = stay * tre[x] + ore[x] * a + oim[x] * b;
-                    tim[x] = stay * tim[x] + ore[x] * b - oim[x] * a;
-                }
-            }
+            add_power(o.row(y), desk.light.row(y).re, w);
+            for (int m = 0; m < M; ++m)
+                pull(o.row(y), desk.waves[m].row(y), (shifting() ? desk.waves : desk.pull)[m].row(y), w, !shifting());
         }
         if (shifting()) desk.shift_back(desk.pull);
     }
 
     void collect(Desk& desk, const PtyProjection& q, int k, bool changed, bool light) {
         // where the shifted probes are kept they follow the change, else they are made of the new probe
-        if (shifting() && changed) desk.shift(change_, desk.waves);
+        if (shifting() && changed) desk.shift(owed_, desk.waves);
         see(desk, q, k);
         const Plane<T> o = scene_.window(object_, k), moves = scene_.window(desk.moves, k), cover = scene_.window(desk.cover, k);
+        T *re = desk.row(0), *im = desk.row(1);
         for (int m = 0; m < M; ++m)
             for (int y = 0; y < h; ++y) {
-                const Plane<T> pr = probe(desk)[m].plane();
-                T *pre = pr.re + y * pr.pitch, *pim = pr.im + y * pr.pitch;
+                const Row<T> p = probe(desk)[m].row(y), found{re, im};
                 T* residual = static_cast<T*>(q.residual) + at(k, m, y);
+                read_row(residual, found, w);
                 if (changed) {
-                    const Plane<T> moved = (shifting() ? desk.waves : change_)[m].plane();
-                    const T *are = moved.re + y * moved.pitch, *aim = moved.im + y * moved.pitch;
-                    const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-                    PTY_SIMD
-                    for (int x = 0; x < w; ++x) {
-                        residual[2 * x] -= are[x] * ore[x] - aim[x] * oim[x];
-                        residual[2 * x + 1] -= are[x] * oim[x] + aim[x] * ore[x];
-                    }
+                    const Row<T> move = (shifting() ? desk.waves : owed_)[m].row(y);
+                    add_product(move, o.row(y), found, T(-1), w);
+                    if (shifting()) write_row(found, residual, w);
                     if (shifting() && q.shifted) {
-                        T* kept = static_cast<T*>(q.shifted) + at(k, m, y);
-                        PTY_SIMD
-                        for (int x = 0; x < w; ++x) {
-                            pre[x] += are[x];
-                            pim[x] += aim[x];
-                            kept[2 * x] = pre[x];
-                            kept[2 * x + 1] = pim[x];
-                        }
+                        add_row(desk.waves[m].plane(), desk.shifted[m].plane(), y, w, T(1));
+                        write_row(p, static_cast<T*>(q.shifted) + at(k, m, y), w);
                     }
                 }
-                T *mre = moves.re + y * moves.pitch, *mim = moves.im + y * moves.pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    mre[x] += pre[x] * residual[2 * x] + pim[x] * residual[2 * x + 1];
-                    mim[x] += pre[x] * residual[2 * x + 1] - pim[x] * residual[2 * x];
-                }
-                if (!light) continue;
-                T* to = cover.re + y * cover.pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) to[x] += pre[x] * pre[x] + pim[x] * pim[x];
+                pull(p, found, moves.row(y), w, true);
+                if (light) add_power(p, cover.row(y).re, w);
             }
     }
-
-    static void add_interleaved(Plane<T> from, T* to, int y, int columns) {
-        const T *re = from.re + y * from.pitch, *im = from.im + y * from.pitch;
-        T* row = to + 2 * static_cast<std::ptrdiff_t>(y) * columns;
-        PTY_SIMD
-        for (int x = 0; x < columns; ++x) {
-            row[2 * x] += re[x];
-            row[2 * x + 1] += im[x];
-        }
+    void take(std::vector<Field<T>>& held, const T* modes) {
+        while (static_cast<int>(held.size()) < M) held.emplace_back(h, w);
+        for (int m = 0; m < M; ++m) spread(modes + pixels() * m, held[m].plane(), h, w);
     }
 
     const Scene<T> scene_;
     const int M, h, w;
-    Field<T> object_, mirrored_;
-    std::vector<Field<T>> probe_, change_;
+    Field<T> object_, mirrored_, base_;
+    std::vector<Field<T>> probe_, owed_;
     std::vector<std::unique_ptr<Desk>> desks_;
     Crew crew_;
 };

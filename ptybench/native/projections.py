@@ -13,7 +13,7 @@ from ptybench.native.library import Kernel, address
 
 class _Projection(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("residual", "multiplier", "shifted")),
+        *((name, ctypes.c_void_p) for name in ("residual", "multiplier", "shifted", "base", "owed")),
         *((name, ctypes.c_double) for name in ("reflection", "relaxation", "bound", "beta")),
         ("poisson", ctypes.c_int64),
     )
@@ -31,7 +31,7 @@ class Projections(Kernel):
 
     def advance(
         self, step: Step, residual: Tensor, shifted: Tensor | None, object_: Tensor, mirrored: Tensor, probe: Tensor,
-        refine_probe: bool,
+        base: Tensor, owed: Tensor | None, refine_probe: bool,
     ) -> tuple[float, Tensor, Tensor]:  # fmt: skip
         """Change the residuals.
 
@@ -42,6 +42,8 @@ class Projections(Kernel):
             object_: ``(H, W)``.
             mirrored: ``(H, W)``, the object as a reflection method sees it.
             probe: ``(M, h, w)``.
+            base: ``(H, W)``, the object that the residuals are counted from.
+            owed: ``(M, h, w)``, change of the probe that they have yet to be counted from; whole pixels only.
             refine_probe: whether the sums for the probe's average are needed.
 
         Returns:
@@ -53,8 +55,8 @@ class Projections(Kernel):
         held = self._held(probe, shifted)
         run = self.function("advance", ctypes.c_double, [ctypes.c_void_p] * 7)
         error: float = run(
-            self.address, _described(step, residual, shifted), address(object_), address(mirrored), address(held),
-            address(pull if refine_probe else None), address(weight),
+            self.address, _described(step, residual, shifted, base, owed), address(object_), address(mirrored),
+            address(held), address(pull if refine_probe else None), address(weight),
         )  # fmt: skip
         self.model.ffts += each * (2 * self.model.propagator.ffts + moving * (refine_probe + (shifted is None)))
         if moving and refine_probe:
@@ -66,7 +68,10 @@ class Projections(Kernel):
         self, step: Step, residual: Tensor, shifted: Tensor | None, object_: Tensor, probe: Tensor,
         probe_change: Tensor | None, pull: Tensor, light: Tensor | None,
     ) -> None:  # fmt: skip
-        """Count the residuals, and ``shifted``, from a changed probe, and add up what the object's average needs.
+        """Add up what the object's average needs, with residuals counted from a changed probe.
+
+        Where positions have fractions the residuals themselves, and ``shifted``, are counted from it; elsewhere they
+        owe it, see :meth:`advance`.
 
         Args:
             step: what the method does.
@@ -98,6 +103,10 @@ class Projections(Kernel):
         return spectrum
 
 
-def _described(step: Step, residual: Tensor, shifted: Tensor | None) -> object:
-    waves = address(residual), address(step.multiplier), address(shifted)
-    return ctypes.byref(_Projection(*waves, step.reflection, step.relaxation, step.bound, step.beta, step.poisson))
+def _described(
+    step: Step, residual: Tensor, shifted: Tensor | None, base: Tensor | None = None, owed: Tensor | None = None
+) -> object:
+    waves = (residual, step.multiplier, shifted, base, owed)
+    return ctypes.byref(
+        _Projection(*map(address, waves), step.reflection, step.relaxation, step.bound, step.beta, step.poisson)
+    )

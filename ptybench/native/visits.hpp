@@ -40,6 +40,7 @@ struct Weight {
           scale(1 / reference),
           trusted(rule.trusted) {}
     void apply(const T* power, T* weight, int count) const {
+        const T step = this->step, part = this->part, floor = this->floor, scale = this->scale;
         if (trusted)
             PTY_SIMD
             for (int x = 0; x < count; ++x) weight[x] = step * std::sqrt(power[x] * scale) / (part * power[x] + floor);
@@ -124,9 +125,7 @@ class Visits {
         }
     };
     struct Desk : Bench<T> {
-        explicit Desk(const Scene<T>& scene)
-            : Bench<T>(scene), shifted(scene.shifting() ? fields<T>(scene.M, scene.h, scene.w) : std::vector<Field<T>>()), probe(scene.M) {}
-        std::vector<Field<T>> shifted;
+        explicit Desk(const Scene<T>& scene) : Bench<T>(scene), probe(scene.M) {}
         std::vector<Plane<T>> probe;  // of each mode, where this pattern sees it
         T object_reference = 0, probe_reference = 0;  // of the object's own power, of the probe's
         Sums sums;
@@ -156,35 +155,25 @@ class Visits {
         T *sum = desk.row(0), *power = desk.row(1);
         const T sigma = memory_.sigma;
         for (int y = 0; y < h; ++y) {
-            const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-            PTY_SIMD
-            for (int x = 0; x < w; ++x) power[x] = ore[x] * ore[x] + oim[x] * oim[x];
+            std::fill_n(power, w, T(0));
+            add_power(o.row(y), power, w);
             of_object.take(power, w);
-            PTY_SIMD
-            for (int x = 0; x < w; ++x) sum[x] = 0;
+            std::fill_n(sum, w, T(0));
             for (int m = 0; m < M; ++m) {
-                const Plane<T> probe = desk.probe[m], wave = desk.waves[m].plane();
-                const T *pre = probe.re + y * probe.pitch, *pim = probe.im + y * probe.pitch;
-                T *wre = wave.re + y * wave.pitch, *wim = wave.im + y * wave.pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    wre[x] = pre[x] * ore[x] - pim[x] * oim[x];
-                    wim[x] = pre[x] * oim[x] + pim[x] * ore[x];
-                }
+                const Row<T> wave = desk.waves[m].row(y);
+                product(desk.probe[m].row(y), o.row(y), wave, w);
                 if (memory_.waves) {  // P O takes the place of ψ there until the change is known
                     T* kept = remembered(k, m, y);
                     PTY_SIMD
                     for (int x = 0; x < w; ++x) {
-                        const T re = wre[x], im = wim[x];
-                        wre[x] = re + sigma * (re - kept[2 * x]);
-                        wim[x] = im + sigma * (im - kept[2 * x + 1]);
+                        const T re = wave.re[x], im = wave.im[x];
+                        wave.re[x] = re + sigma * (re - kept[2 * x]);
+                        wave.im[x] = im + sigma * (im - kept[2 * x + 1]);
                         kept[2 * x] = re;
                         kept[2 * x + 1] = im;
                     }
                 }
-                if (!find) continue;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) sum[x] += pre[x] * pre[x] + pim[x] * pim[x];
+                if (find) add_power(desk.probe[m].row(y), sum, w);
             }
             if (find) of_probe.take(sum, w);
         }
@@ -192,18 +181,11 @@ class Visits {
         if (find) desk.probe_reference = of_probe.value();
     }
     void remember(Desk& desk, int k) {
-        const T keep = memory_.keep;
         for (int m = 0; m < M; ++m)
             for (int y = 0; y < h; ++y) {
-                const Plane<T> wave = desk.waves[m].plane();
-                T *re = wave.re + y * wave.pitch, *im = wave.im + y * wave.pitch, *kept = remembered(k, m, y);
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) {
-                    re[x] *= keep;
-                    im[x] *= keep;
-                    kept[2 * x] += re[x];
-                    kept[2 * x + 1] += im[x];
-                }
+                const Row<T> wave = desk.waves[m].row(y);
+                scale_row(wave, T(memory_.keep), w);
+                add_interleaved(wave, remembered(k, m, y), w);
             }
     }
 
@@ -225,11 +207,8 @@ class Visits {
             turns_.push_back(fields<T>(M, h, w));
         }
         std::vector<double> errors(threads, 0.0);
-        int first = H, end = 0;  // rows of the canvas that these patterns touch
-        for (int64_t i = 0; i < count; ++i) {
-            first = std::min<int>(first, scene_.p.corners[2 * index[i]]);
-            end = std::max<int>(end, scene_.p.corners[2 * index[i]] + h);
-        }
+        const auto [top, bottom] = scene_.rows(index, count);
+        const int first = top, end = bottom;
         stand_still();
         crew_.run([&](int t) {
             clear_rows(moves_[t], first, end);
@@ -262,52 +241,40 @@ class Visits {
         const Weight<T> object_weight(object_rule_, desk.probe_reference + T(scene_.p.tiny_power));
         const Weight<T> probe_weight(probe_rule_, desk.object_reference + T(scene_.p.tiny_power));
         if (summing_) sum_up(desk, k);
-        const Plane<T> o = patch(k);
+        const Plane<T> patch = this->patch(k);
         T *power = desk.row(0), *weight = desk.row(1), *pull_re = desk.row(2), *pull_im = desk.row(3);
         for (int y = 0; y < h; ++y) {
-            const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-            T *mre = moves.re + y * moves.pitch, *mim = moves.im + y * moves.pitch;
+            const Row<T> o = patch.row(y), move = moves.row(y);
             PTY_SIMD
             for (int x = 0; x < w; ++x) {
-                power[x] = ore[x] * ore[x] + oim[x] * oim[x];
+                power[x] = o.re[x] * o.re[x] + o.im[x] * o.im[x];
                 pull_re[x] = pull_im[x] = 0;
             }
             if (refine_) probe_weight.apply(power, weight, w);
-            PTY_SIMD
-            for (int x = 0; x < w; ++x) power[x] = 0;
+            std::fill_n(power, w, T(0));
             for (int m = 0; m < M; ++m) {
-                const Plane<T> pr = desk.probe[m], change = desk.waves[m].plane();
-                const T *pre = pr.re + y * pr.pitch, *pim = pr.im + y * pr.pitch;
-                T *dre = change.re + y * change.pitch, *dim = change.im + y * change.pitch;
+                const Row<T> p = desk.probe[m].row(y), d = desk.waves[m].row(y);
                 PTY_SIMD
                 for (int x = 0; x < w; ++x) {
-                    power[x] += pre[x] * pre[x] + pim[x] * pim[x];
-                    pull_re[x] += pre[x] * dre[x] + pim[x] * dim[x];
-                    pull_im[x] += pre[x] * dim[x] - pim[x] * dre[x];
+                    power[x] += p.re[x] * p.re[x] + p.im[x] * p.im[x];
+                    pull_re[x] += p.re[x] * d.re[x] + p.im[x] * d.im[x];
+                    pull_im[x] += p.re[x] * d.im[x] - p.im[x] * d.re[x];
                 }
                 if (!refine_) continue;
-                if (shifting()) {
-                    PTY_SIMD
-                    for (int x = 0; x < w; ++x) {
-                        const T a = dre[x], b = dim[x];
-                        dre[x] = weight[x] * (ore[x] * a + oim[x] * b);
-                        dim[x] = weight[x] * (ore[x] * b - oim[x] * a);
-                    }
-                } else {
-                    const Plane<T> to = turn[m].plane();
-                    T *tre = to.re + y * to.pitch, *tim = to.im + y * to.pitch;
-                    PTY_SIMD
-                    for (int x = 0; x < w; ++x) {
-                        tre[x] += weight[x] * (ore[x] * dre[x] + oim[x] * dim[x]);
-                        tim[x] += weight[x] * (ore[x] * dim[x] - oim[x] * dre[x]);
-                    }
+                const Row<T> to = shifting() ? d : turn[m].row(y);
+                const T stay = shifting() ? 0 : 1;
+                PTY_SIMD
+                for (int x = 0; x < w; ++x) {
+                    const T a = d.re[x], b = d.im[x];
+                    to.re[x] = stay * to.re[x] + weight[x] * (o.re[x] * a + o.im[x] * b);
+                    to.im[x] = stay * to.im[x] + weight[x] * (o.re[x] * b - o.im[x] * a);
                 }
             }
             object_weight.apply(power, weight, w);
             PTY_SIMD
             for (int x = 0; x < w; ++x) {
-                mre[x] += weight[x] * pull_re[x];
-                mim[x] += weight[x] * pull_im[x];
+                move.re[x] += weight[x] * pull_re[x];
+                move.im[x] += weight[x] * pull_im[x];
             }
         }
         if (refine_ && shifting()) desk.shift_back(turn);
@@ -323,45 +290,35 @@ class Visits {
     // Adds what a pattern asks for to the sums, before object and probe have changed.
     void sum_up(Desk& desk, int k) {
         Sums& sums = desk.sums;
-        const Plane<T> o = patch(k), object = scene_.window(sums.object, k), object_power = scene_.window(sums.object_power, k);
+        const Plane<T> patch = this->patch(k), object = scene_.window(sums.object, k), light = scene_.window(sums.object_power, k);
         for (int m = 0; m < M; ++m)
             for (int y = 0; y < h; ++y) {
-                const Plane<T> pr = desk.probe[m], change = desk.waves[m].plane();
-                const T *pre = pr.re + y * pr.pitch, *pim = pr.im + y * pr.pitch;
-                const T *dre = change.re + y * change.pitch, *dim = change.im + y * change.pitch;
-                const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-                T *re = object.re + y * object.pitch, *im = object.im + y * object.pitch;
-                T* light = object_power.re + y * object_power.pitch;
+                const Row<T> p = desk.probe[m].row(y), d = desk.waves[m].row(y), o = patch.row(y), to = object.row(y);
+                T* total = light.row(y).re;
                 PTY_SIMD
                 for (int x = 0; x < w; ++x) {
-                    const T power = pre[x] * pre[x] + pim[x] * pim[x];
-                    re[x] += power * ore[x] + pre[x] * dre[x] + pim[x] * dim[x];
-                    im[x] += power * oim[x] + pre[x] * dim[x] - pim[x] * dre[x];
-                    light[x] += power;
+                    const T power = p.re[x] * p.re[x] + p.im[x] * p.im[x];
+                    to.re[x] += power * o.re[x] + p.re[x] * d.re[x] + p.im[x] * d.im[x];
+                    to.im[x] += power * o.im[x] + p.re[x] * d.im[x] - p.im[x] * d.re[x];
+                    total[x] += power;
                 }
             }
         if (!refine_) return;
         if (shifting() && desk.pulls.empty()) desk.pulls = fields<T>(M, h, w);
         for (int m = 0; m < M; ++m)
             for (int y = 0; y < h; ++y) {
-                const Plane<T> still = (shifting() ? still_ : held_)[m].plane(), change = desk.waves[m].plane();
-                const Plane<T> probe = sums.probe[m].plane(), light = sums.probe_power.plane();
-                const Plane<T> pull = (shifting() ? desk.pulls : sums.probe_pull)[m].plane();
-                const T *sre = still.re + y * still.pitch, *sim = still.im + y * still.pitch;
-                const T *dre = change.re + y * change.pitch, *dim = change.im + y * change.pitch;
-                const T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-                T *re = probe.re + y * probe.pitch, *im = probe.im + y * probe.pitch;
-                T *tre = pull.re + y * pull.pitch, *tim = pull.im + y * pull.pitch, *total = light.re + y * light.pitch;
-                const T stay = shifting() ? 0 : 1, once = m == 0 ? 1 : 0;
+                const Row<T> still = (shifting() ? still_ : held_)[m].row(y), o = patch.row(y), to = sums.probe[m].row(y);
+                T *total = sums.probe_power.row(y).re, *power = desk.row(0);
+                std::fill_n(power, w, T(0));
+                add_power(o, power, w);
+                const T once = m == 0 ? 1 : 0;
                 PTY_SIMD
                 for (int x = 0; x < w; ++x) {
-                    const T power = ore[x] * ore[x] + oim[x] * oim[x];
-                    re[x] += power * sre[x];
-                    im[x] += power * sim[x];
-                    tre[x] = stay * tre[x] + ore[x] * dre[x] + oim[x] * dim[x];
-                    tim[x] = stay * tim[x] + ore[x] * dim[x] - oim[x] * dre[x];
-                    total[x] += once * power;
+                    to.re[x] += power[x] * still.re[x];
+                    to.im[x] += power[x] * still.im[x];
+                    total[x] += once * power[x];
                 }
+                pull(o, desk.waves[m].row(y), (shifting() ? desk.pulls : sums.probe_pull)[m].row(y), w, !shifting());
             }
         if (shifting()) {
             std::swap(desk.pulls, desk.waves);
@@ -399,13 +356,8 @@ class Visits {
         Reference<T> found(object_rule_.against);
         T* power = desk.row(0);
         for (int y = 0; y < h; ++y) {
-            PTY_SIMD
-            for (int x = 0; x < w; ++x) power[x] = 0;
-            for (int m = 0; m < M; ++m) {
-                const T *re = desk.probe[m].re + y * desk.probe[m].pitch, *im = desk.probe[m].im + y * desk.probe[m].pitch;
-                PTY_SIMD
-                for (int x = 0; x < w; ++x) power[x] += re[x] * re[x] + im[x] * im[x];
-            }
+            std::fill_n(power, w, T(0));
+            for (int m = 0; m < M; ++m) add_power(desk.probe[m].row(y), power, w);
             found.take(power, w);
         }
         return found.value();
@@ -413,13 +365,11 @@ class Visits {
 
     void add_moves(Plane<T> moves, int y, const T* share) {
         if (!share) return add_row(moves, object_.plane(), y, W, T(1));
-        const Plane<T> o = object_.plane();
-        T *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-        const T *re = moves.re + y * moves.pitch, *im = moves.im + y * moves.pitch;
+        const Row<T> o = object_.row(y), move = moves.row(y);
         PTY_SIMD
         for (int x = 0; x < W; ++x) {
-            ore[x] += share[x] * re[x];
-            oim[x] += share[x] * im[x];
+            o.re[x] += share[x] * move.re[x];
+            o.im[x] += share[x] * move.im[x];
         }
     }
     // One by the number of these windows that cover a pixel, 1 where none does.

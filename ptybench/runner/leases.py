@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from ptybench.cores import usable_cores
+
 VARIABLE = "PTYBENCH_LEASES"
 """Environment variable: the folder of the leases, or ``off``."""
 OFF = "off"
@@ -220,14 +222,6 @@ def lease_folder() -> Path | None:
     except OSError:
         return None
     return folder if facts.st_uid == os.getuid() else None
-
-
-def usable_cores() -> list[int]:
-    """Numbers of the processors that this thread may use."""
-    try:
-        return sorted(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return list(range(os.cpu_count() or 1))
 
 
 def share_of(machine: Machine, jobs: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 
+from ptybench.cores import usable_cores
 from ptybench.records import Provenance
 from ptybench.scoring.metrics import SCORING_VERSION
 
@@ -81,10 +81,7 @@ def cpu_name() -> str:
 
 def threads() -> int:
     """Processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
+    return len(usable_cores())
 
 
 def provenance(

@@ -18,6 +18,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from ptybench.cores import usable_cores
 from ptybench.scoring.frame import Complex, Float, Placed, continued, place
 from ptybench.scoring.frc import soft_window
 from ptybench.types import BoolArray, ComplexArray, Estimate, Gauges, Truth
@@ -120,9 +121,10 @@ def register(
         start: one more place to start from.
 
     """
-    registration = Registration(moving, fixed, mask, free, caps)
-    gauge = registration.solve(start)
-    image = registration.whole_canvas(gauge)
+    with scipy.fft.set_workers(len(usable_cores())):
+        registration = Registration(moving, fixed, mask, free, caps)
+        gauge = registration.solve(start)
+        image = registration.whole_canvas(gauge)
     target = np.asarray(fixed, dtype=np.complex128)[mask]
     factor = registration.factor(image[mask], target)
     image = image * factor
@@ -184,6 +186,7 @@ class Registration:
         )
         inside = np.nonzero(self.mask)
         self.inside = (self.y[inside[0], 0], self.x[inside[1]])
+        self._at = np.flatnonzero(self.mask)
         # a step of one in the fit's ramp parameters turns the phase by 1 rad at this distance, in pixels
         self.reach = max(math.hypot(*(float(np.std(c)) for c in self.inside)), 1.0)
         self.truth = np.asarray(continued(fixed, self.corner, self.shape), dtype=np.complex128)
@@ -197,6 +200,10 @@ class Registration:
         if self.free.scale:
             return complex(overlap / power) if power > 0 else 0j
         return complex(overlap / abs(overlap)) if abs(overlap) > 0 else 1 + 0j
+
+    def _seen(self, image: Complex) -> Complex:
+        """The pixels of the mask, which takes a third of the time that indexing by it does."""
+        return image.ravel()[self._at]
 
     def window(self, gauge: Gauge) -> tuple[Complex, Float]:
         """Return the moving image over the window, ramp removed, shifted by whole pixels, and the fraction left."""
@@ -221,7 +228,7 @@ class Registration:
         self.filter = transmission
         fade = self.fade * self._border(np.zeros(2), self.canvas)
         spectrum = scipy.fft.fft2(self.faded(self.truth, fade)) * transmission
-        self.target = scipy.fft.ifft2(spectrum)[self.mask] * self.weight
+        self.target = self._seen(scipy.fft.ifft2(spectrum)) * self.weight
         self.energy = max(float(np.sum(np.abs(self.target) ** 2)), TINY)
         self.target_jacobian = self._jacobian(spectrum, self.target)
 
@@ -266,7 +273,7 @@ class Registration:
     def linearise(self, gauge: Gauge) -> _Fit:
         """Return misfit, gradient and Gauss–Newton curvature at a gauge, ``c`` projected out (Kaufman)."""
         spectrum = self.spectrum(gauge) * self.filter
-        image = scipy.fft.ifft2(spectrum)[self.mask] * self.weight
+        image = self._seen(scipy.fft.ifft2(spectrum)) * self.weight
         c = self.factor(image, self.target)
         residual = c * image - self.target
         jacobian = c * self._jacobian(spectrum, image)
@@ -288,7 +295,7 @@ class Registration:
             for axis, n in enumerate(self.shape):
                 k = -2j * np.pi * np.fft.fftfreq(n)
                 slope = scipy.fft.ifft2(spectrum * (k[:, None] if axis == 0 else k))
-                columns.append(slope[self.mask] * self.weight)
+                columns.append(self._seen(slope) * self.weight)
         if self.free.ramp:
             columns += [1j * coordinate / self.reach * image for coordinate in self.inside]
         slopes = np.array(columns, dtype=np.complex128).reshape(len(columns), image.size)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from ptybench.cores import usable_cores
 from ptybench.errors import InvalidData
 from ptybench.optics.geometry import Grid
-from ptybench.optics.waves import far_field, fourier_shift, near_field, ramp
+from ptybench.optics.waves import far_field, fft, fourier_shift, near_field, ramp
 from ptybench.scoring.frame import Complex, Float, continued
 from ptybench.seeds import named_rng
 from ptybench.types import BoolArray, ComplexArray, Estimate, FloatArray, Measurement, Withheld
@@ -20,8 +24,10 @@ LEAST_EXPECTED = 1e-3
 FOOTPRINT, COVERED = 0.01, 0.99
 # share by which a clipped value may lie below the saturation: patterns are float32
 SATURATION_ROUNDING = 1e-6
-# complex numbers in one batch of exit waves (64 MiB)
-BATCH = 2**22
+# complex numbers in one batch of exit waves, for all of it to stay in a cache
+BATCH = 2**17
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ def predict(estimate: Estimate, measurement: Measurement) -> Float:
         InvalidData: where the estimate's probe has another shape than the patterns.
 
     """
-    batches = list(_batches(estimate, measurement, np.asarray(estimate.positions_px, dtype=np.float64)))
-    return np.concatenate(batches) if batches else np.zeros((0, *measurement.shape))
+    parts, forward = _forward(estimate, measurement, np.asarray(estimate.positions_px, dtype=np.float64))
+    return np.concatenate(_shared_out(forward, parts)) if parts else np.zeros((0, *measurement.shape))
 
 
 def fit(
@@ -82,19 +88,25 @@ def fit(
         raise InvalidData(f"expected one position for each of the {len(data)} patterns, got {len(positions)}")
     good = ~measurement.bad_pixels
     saturation = measurement.noise.saturation_photons
-    difference = amplitude = deviance = 0.0
-    pixels = done = 0
-    for predicted in _batches(estimate, measurement, positions):
-        measured = np.asarray(data[done : done + len(predicted)], dtype=np.float64)
-        done += len(predicted)
+    parts, forward = _forward(estimate, measurement, positions)
+
+    def sums(part: slice) -> tuple[float, float, float, int]:
+        measured, predicted = np.asarray(data[part], dtype=np.float64), forward(part)
         counts = np.broadcast_to(good, measured.shape)
         if saturation is not None:
             counts = counts & (measured < saturation * (1 - SATURATION_ROUNDING))
         photons, model = measured[counts], predicted[counts] + measurement.noise.background_photons
-        difference += float(np.sum(np.abs(np.sqrt(model) - np.sqrt(photons))))
-        amplitude += float(np.sum(np.sqrt(photons)))
-        deviance += float(np.sum(poisson_deviance(photons, model)))
-        pixels += photons.size
+        amplitudes = np.sqrt(photons)
+        return (
+            float(np.sum(np.abs(np.sqrt(model) - amplitudes))),
+            float(np.sum(amplitudes)),
+            float(np.sum(poisson_deviance(photons, model))),
+            photons.size,
+        )
+
+    found = _shared_out(sums, parts)
+    difference, amplitude, deviance = (math.fsum(one[i] for one in found) for i in range(3))
+    pixels = sum(one[3] for one in found)
     return DataFit(difference / amplitude if amplitude > 0 else None, deviance / pixels if pixels else None, pixels)
 
 
@@ -105,8 +117,16 @@ def poisson_deviance(photons: Float, expected: Float) -> Float:
     return np.asarray(2 * np.maximum(model - photons + photons * np.log(ratio), 0.0))
 
 
-def _batches(estimate: Estimate, measurement: Measurement, positions: Float) -> Iterator[Float]:
-    """Yield predictions for consecutive positions, a bounded number at a time."""
+def _shared_out(work: Callable[[slice], T], parts: Sequence[slice]) -> list[T]:
+    """The results of some work on each part, in order, done on all processors."""
+    with ThreadPoolExecutor(len(usable_cores())) as pool:
+        return list(pool.map(work, parts))
+
+
+def _forward(
+    estimate: Estimate, measurement: Measurement, positions: Float
+) -> tuple[list[slice], Callable[[slice], Float]]:
+    """Return parts of the positions, and what predicts the patterns of a part."""
     probe = np.asarray(estimate.probe, dtype=np.complex128)
     shape = measurement.shape
     if probe.shape[1:] != shape:
@@ -115,16 +135,23 @@ def _batches(estimate: Estimate, measurement: Measurement, positions: Float) -> 
             "compared with the data"
         )
     image = np.asarray(estimate.object, dtype=np.complex128)
-    spectrum = np.fft.fft2(probe)
+    spectrum = fft(probe)
+    # a whole number that was rounded down is still that number
+    corner = np.floor(positions + 1e-6)
+    fraction = positions - corner
+
+    def predict(part: slice) -> Float:
+        patches = np.stack([continued(image, c, shape) for c in corner[part]])
+        moved = fraction[part]
+        probes = probe
+        if np.abs(moved).max() > 0:
+            probes = fft(spectrum * ramp(shape, moved)[:, None], inverse=True)
+        waves = _propagated(probes * patches[:, None], moved, estimate, measurement)
+        intensity: Float = np.sum(waves.real**2 + waves.imag**2, axis=1)
+        return intensity
+
     size = max(1, BATCH // max(probe.size, 1))
-    for first in range(0, len(positions), size):
-        batch = positions[first : first + size]
-        # a whole number that was rounded down is still that number
-        corner = np.floor(batch + 1e-6)
-        patches = np.stack([continued(image, c, shape) for c in corner])
-        probes = np.fft.ifft2(spectrum * ramp(shape, batch - corner)[:, None])
-        waves = _propagated(probes * patches[:, None], batch - corner, estimate, measurement)
-        yield np.sum(np.abs(waves) ** 2, axis=1)
+    return [slice(i, min(i + size, len(positions))) for i in range(0, len(positions), size)], predict
 
 
 def _propagated(exit_waves: Complex, fraction: Float, estimate: Estimate, measurement: Measurement) -> Complex:
