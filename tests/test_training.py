@@ -176,6 +176,7 @@ def test_the_command(
     monkeypatch.setattr(evaluation, "PHOTOGRAPHS", ("page",))
     monkeypatch.setattr(evaluation, "HELD_OUT", 2)
     monkeypatch.setattr(evaluation, "NLM_PATCHES", (5,))
+    monkeypatch.setattr(evaluation, "NLM_STRENGTHS", (0.8,))
     config = tmp_path / "mine.toml"
     tables = "".join(
         f'[[data]]\ngenerator = "{one["generator"]}"\ncount = {one["count"]}\nsize = {one["size"]}\n'
