@@ -19,6 +19,8 @@ METHODS = sorted(set(registry.method_names()) - set(CONTROLS))
 FULL_BATCH = {"ap", "dm", "raar", "admm", "admm:poisson", "ml", "ml:poisson"} & set(METHODS)
 """Methods in which every update needs all patterns, so that their order cannot matter."""
 KEEPS_PROBE = {"pie"}
+DENOISES = {"pine"}
+"""A denoiser changes the truth, too; without its step PINE is ePIE to the bit (``test_pine.py``)."""
 EPOCHS = 4
 
 
@@ -37,7 +39,7 @@ def differ(a: NDArray[np.complexfloating], b: NDArray[np.complexfloating]) -> fl
     return float(np.linalg.norm(a - b) / np.linalg.norm(a))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted(set(METHODS) - DENOISES))
 @pytest.mark.parametrize("near_field", [False, True])
 @pytest.mark.parametrize("shape", [(32, 32), (31, 36)])
 def test_the_truth_is_a_fixed_point(method: str, near_field: bool, shape: tuple[int, int]) -> None:

@@ -13,11 +13,11 @@ import torch
 
 from ptybench.cli import main
 from ptybench.errors import InvalidData, InvalidOption, MethodFailed, UnknownName
-from ptybench.networks import evaluation
 from ptybench.networks.dncnn import DnCNN, deployed
 from ptybench.networks.files import read_chain, read_tensors
-from ptybench.networks.recipe import Recipe, config_names, read_recipe
-from ptybench.networks.training import Standing, Training, learning_rate, train_network
+from ptybench.training import evaluation
+from ptybench.training.loop import Standing, Training, learning_rate, train_network
+from ptybench.training.recipe import Recipe, config_names, read_recipe
 
 TINY: dict[str, Any] = {
     "depth": 4,
@@ -84,6 +84,15 @@ def test_a_training_that_was_killed_comes_to_the_same_result(tmp_path: Path, ima
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_training_may_be_made_longer(tmp_path: Path, images: Path) -> None:
+    state = tmp_path / "state"
+    assert training(tiny(), images, state).run(nothing)
+    longer = training(tiny(steps=10), images, state)
+    assert (longer.step, longer.finished, longer.aims) == (8, False, [(0, 8), (8, 10)])
+    assert longer.run(nothing)
+    assert training(tiny(steps=10), images, state).aims == longer.aims
+
+
 def test_another_seed_is_another_network(tmp_path: Path, images: Path) -> None:
     one, other = (training(tiny(seed=seed), images, tmp_path / f"{seed}") for seed in (0, 1))
     assert not torch.equal(next(one.network.parameters()), next(other.network.parameters()))
@@ -120,8 +129,8 @@ def test_the_network_in_use_is_the_one_that_was_trained(config: str) -> None:
 def test_checkpoints_of_something_else_are_refused(tmp_path: Path, images: Path) -> None:
     out = tmp_path / "out"
     train_network(tiny(), "mine", out, images, device="cpu", jobs=1, seconds=0)
-    with pytest.raises(InvalidData, match=r"another training .*steps 8 there, 9 asked.*--force"):
-        train_network(tiny(steps=9), "mine", out, images, device="cpu", jobs=1)
+    with pytest.raises(InvalidData, match=r"another training .*batch 4 there, 5 asked.*--force"):
+        train_network(tiny(batch=5), "mine", out, images, device="cpu", jobs=1)
     state = out / "mine.checkpoint.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(InvalidData, match="no whole safetensors file"):
@@ -167,6 +176,7 @@ def test_the_command(
     monkeypatch.setattr(evaluation, "PHOTOGRAPHS", ("page",))
     monkeypatch.setattr(evaluation, "HELD_OUT", 2)
     monkeypatch.setattr(evaluation, "NLM_PATCHES", (5,))
+    monkeypatch.setattr(evaluation, "NLM_STRENGTHS", (0.8,))
     config = tmp_path / "mine.toml"
     tables = "".join(
         f'[[data]]\ngenerator = "{one["generator"]}"\ncount = {one["count"]}\nsize = {one["size"]}\n'

@@ -17,7 +17,7 @@ from ptybench.cli.output import Output
 from ptybench.cli.progress import LINE_SECONDS, clock
 
 if TYPE_CHECKING:
-    from ptybench.networks.training import Standing
+    from ptybench.training.loop import Standing
 
 
 def train(
@@ -52,8 +52,8 @@ def train(
     """
     output = Output(json)
     with output.reserved():
-        from ptybench.networks.recipe import read_recipe
-        from ptybench.networks.training import train_network
+        from ptybench.training.loop import train_network
+        from ptybench.training.recipe import read_recipe
 
         recipe = read_recipe(network, config, parse_settings(set_))
         name = f"{network}_{Path(config).stem}"

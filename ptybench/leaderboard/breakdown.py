@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FAMILIES = {
-    "PIE family": ("pie", "epie", "rpie", "mpie", "wasp"),
+    "PIE family": ("pie", "epie", "rpie", "mpie", "wasp", "pine"),
     "projections": ("ap", "dm", "raar", "sdr", "admm"),
     "likelihood": ("lsqml", "ml"),
 }

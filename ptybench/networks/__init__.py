@@ -1,1 +1,1 @@
-"""Networks: what they are made of, how they are trained, the files that hold them."""
+"""Networks as they are used: what they are made of, what they stretch, the files that hold them."""

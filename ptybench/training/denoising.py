@@ -15,9 +15,9 @@ from ptybench.generation.produce import produce
 from ptybench.generation.recipe import make_recipe
 from ptybench.generation.shards import open_images
 from ptybench.networks.dncnn import DnCNN, Variant
-from ptybench.networks.recipe import Recipe, Samples
 from ptybench.seeds import named_rng
 from ptybench.specs import Spec
+from ptybench.training.recipe import Recipe, Samples
 
 Level = Annotated[float, Field(ge=0, le=255)]
 HELD_OUT = 8
@@ -103,8 +103,8 @@ class Denoising(Recipe):
         return {"psnr_db": sum(found.values()) / len(found), **{f"psnr_{key}_db": v for key, v in found.items()}}
 
     def finish(self, network: nn.Module, out: Path, told: dict[str, Any]) -> dict[str, Any]:
-        """Write the network as it is used, and its card; see :func:`ptybench.networks.card.write_card`."""
-        from ptybench.networks.card import write_card
+        """Write the network as it is used, and its card; see :func:`ptybench.training.card.write_card`."""
+        from ptybench.training.card import write_card
 
         assert isinstance(network, DnCNN)
         card: dict[str, Any] = write_card(network, out, told)

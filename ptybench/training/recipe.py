@@ -1,4 +1,4 @@
-"""What can be trained: a recipe says data, network and loss, and :mod:`ptybench.networks.training` does the rest."""
+"""What can be trained: a recipe says data, network and loss, and :mod:`ptybench.training.loop` does the rest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ptybench.errors import InvalidData, InvalidOption, UnknownName
 from ptybench.specs import Spec, validation_sentence
 
-TRAINABLE = {"dncnn": "ptybench.networks.denoising:Denoising"}
+TRAINABLE = {"dncnn": "ptybench.training.denoising:Denoising"}
 """What ``ptybench train`` knows: name → module and class of its recipe."""
 CONFIGS = "configs"
-"""Folder of ``ptybench.networks`` with the recipes of the networks that ship with ptybench."""
+"""Folder of ``ptybench.training`` with the recipes of the networks that ship with ptybench."""
 
 
 class Recipe(Spec):
@@ -111,7 +111,7 @@ def trainable(name: str) -> type[Recipe]:
 
 def config_names() -> list[str]:
     """The recipes that ship with ptybench."""
-    folder = resources.files("ptybench.networks").joinpath(CONFIGS)
+    folder = resources.files("ptybench.training").joinpath(CONFIGS)
     return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
 
 
@@ -138,7 +138,7 @@ def read_recipe(network: str, config: str, changes: dict[str, Any] | None = None
     else:
         if config not in config_names():
             raise UnknownName("training recipe", config, config_names())
-        text = resources.files("ptybench.networks").joinpath(CONFIGS, f"{config}.toml").read_text(encoding="utf-8")
+        text = resources.files("ptybench.training").joinpath(CONFIGS, f"{config}.toml").read_text(encoding="utf-8")
     try:
         said = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

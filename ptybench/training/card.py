@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ptybench.io.files import atomic, sha256_file
 from ptybench.networks.dncnn import DnCNN, ResidualChain, deployed
-from ptybench.networks.evaluation import Figures, evaluate, held_out, photographs
 from ptybench.networks.files import write_chain
 from ptybench.networks.lipschitz import largest_stretch, power_iteration
 from ptybench.networks.norms import certified_norm
 from ptybench.readable import number
+from ptybench.training.evaluation import Figures, evaluate, held_out, photographs
 
 SCHEMA = "ptybench.network/1"
-PATCHES, PATCH = 12, 40
+PATCHES, PATCH = 8, 40
 """Number and side of the patches on which the Lipschitz constant is sought."""
 
 
@@ -40,6 +40,7 @@ def write_card(network: DnCNN, out: Path, told: dict[str, Any]) -> dict[str, Any
         for one in told["recipe"]["data"]
     }
     figures["photographs"] = evaluate(chain, photographs(), sigma)
+    layers = layer_norms(chain)
     card = {
         "schema": SCHEMA,
         "title": told["recipe"]["title"],
@@ -47,8 +48,8 @@ def write_card(network: DnCNN, out: Path, told: dict[str, Any]) -> dict[str, Any
         **told,
         "weights": {"name": out.name, "bytes": out.stat().st_size, "sha256": sha256_file(out)},
         "parameters": sum(value.numel() for value in chain.parameters()),
-        "layers": layer_norms(chain),
-        "lipschitz": stretches(chain, held_out(told["recipe"]["data"][0]["generator"], PATCH, PATCHES)),
+        "layers": layers,
+        "lipschitz": stretches(chain, layers, held_out(told["recipe"]["data"][0]["generator"], PATCH, PATCHES)),
         "sigma": sigma,
         "psnr_db": {key: one.psnr_db for key, one in figures.items()},
         "tuned": {key: one.tuned for key, one in figures.items()},
@@ -70,12 +71,11 @@ def layer_norms(chain: ResidualChain) -> list[dict[str, float]]:
     ]
 
 
-def stretches(chain: ResidualChain, patches: list[Tensor]) -> dict[str, float]:
+def stretches(chain: ResidualChain, layers: list[dict[str, float]], patches: list[Tensor]) -> dict[str, float]:
     """The largest stretch of ``R`` and of ``D`` that is found on patches, and the bound that the layers prove for R."""
-    bounds = [certified_norm(layer.weight.double().numpy()) for layer in chain.convolutions]
     images = torch.stack(patches)
     return {
-        "residual_bound": float(np.prod(bounds)),
+        "residual_bound": float(np.prod([layer["bound"] for layer in layers])),
         "residual_found": largest_stretch(chain.residual, images),
         "denoiser_found": largest_stretch(chain, images),
     }
@@ -99,6 +99,11 @@ def markdown(card: dict[str, Any]) -> str:
         (
             "training",
             f"{recipe['steps']} steps of {recipe['batch']} patches of {recipe['patch']}², seed {recipe['seed']}",
+        ),
+        *(
+            (f"from step {step}", f"as a training of {steps} steps")
+            for step, steps in card["aims"]
+            if len(card["aims"]) > 1
         ),
         ("epochs", f"{epochs(recipe):.1f} (as many pixels as the images have)"),
         ("took", f"{card['seconds'] / 60:.0f} min on {card['threads']} thread(s) of {card['device']}, shared"),
@@ -126,9 +131,9 @@ def markdown(card: dict[str, Any]) -> str:
 {head}
 {chr(10).join(rows)}
 
-Means over 16 held-out images of each kind of leaves and six photographs of scikit-image. Non-local means and total
-variation have the strength that is best on the very images of their column; the network has none. The change of a clean
-image is the PSNR of the denoised clean image to the clean one.
+Means over 16 held-out images of each kind of leaves and the middle 256² of six photographs of scikit-image. Non-local
+means and total variation have the strength that is best on the very images of their column; the network has none. The
+change of a clean image is the PSNR of the denoised clean image to the clean one.
 
 ```
 ptybench train dncnn --config {card["name"].removeprefix("dncnn_")}

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ptybench.errors import InvalidData, MethodFailed
 from ptybench.networks.files import read_tensors, write_tensors
-from ptybench.networks.recipe import Recipe, Samples
 from ptybench.runner.provenance import cpu_name, git_commit, package_version, threads
 from ptybench.seeds import named_seed
 from ptybench.solver import resolve_device
+from ptybench.training.recipe import Recipe, Samples
 
 KEEP_SECONDS = 120.0
 """Between checkpoints, beside those at validations."""
@@ -49,7 +49,8 @@ class Standing:
 class Training:
     """A network in training; what it consists of can be written to a file and taken up again.
 
-    On a CPU with the same number of threads the result is the same to the bit, however often it was stopped.
+    On a CPU with the same number of threads the result is the same to the bit, however often it was stopped. A training
+    may go on with another number of steps than it was begun with; ``aims`` tells from which step on it had which.
 
     Args:
         recipe: what to do.
@@ -68,6 +69,7 @@ class Training:
         self.network = recipe.network().to(device)
         self.adam = torch.optim.Adam(self.network.parameters(), lr=recipe.learning_rate)
         self.step, self.seconds = 0, 0.0
+        self.aims = [(0, recipe.steps)]
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []
         if state.exists():
@@ -139,6 +141,7 @@ class Training:
             "recipe": self.recipe.model_dump(mode="json"),
             "step": self.step,
             "seconds": self.seconds,
+            "aims": self.aims,
             "history": self.history,
             "losses": self.losses,
         }
@@ -153,6 +156,9 @@ class Training:
             self.adam.load_state_dict(self.adam.state_dict() | {"state": _moments(tensors)})
             self.step, self.seconds = int(told["step"]), float(told["seconds"])
             self.history, self.losses = told["history"], told["losses"]
+            self.aims = [(int(step), int(steps)) for step, steps in told.get("aims", [(0, told["recipe"]["steps"])])]
+            if self.aims[-1][1] != self.recipe.steps:
+                self.aims.append((self.step, self.recipe.steps))
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise InvalidData(
                 f"{self.state} is no checkpoint of this training: --force begins anew ({error})"
@@ -209,7 +215,7 @@ def train_network(
     """Train a network of a recipe, or go on with it, and write weights and card at the end.
 
     Args:
-        recipe: from :func:`ptybench.networks.recipe.read_recipe`.
+        recipe: from :func:`ptybench.training.recipe.read_recipe`.
         name: of the files.
         out: folder of checkpoint, weights and card.
         data: folder of the training images, which are made where they are not there.
@@ -236,6 +242,7 @@ def train_network(
         "recipe": recipe.model_dump(mode="json"),
         "name": name,
         "data": training.samples.sources,
+        "aims": [list(aim) for aim in training.aims],
         "history": training.history,
         "seconds": round(training.seconds, 1),
         "made_with": {"ptybench": package_version("ptybench"), "torch": torch.__version__, "commit": git_commit()},
@@ -267,7 +274,11 @@ def require_same(recipe: Recipe, there: dict[str, Any], state: Path) -> None:
 
     """
     asked = recipe.model_dump(mode="json")
-    different = [f"{key} {there.get(key)} there, {asked[key]} asked" for key in asked if there.get(key) != asked[key]]
+    different = [
+        f"{key} {there.get(key)} there, {asked[key]} asked"
+        for key in asked
+        if key != "steps" and there.get(key) != asked[key]
+    ]
     if different:
         raise InvalidData(
             f"{state} holds another training ({'; '.join(different[:3])}): choose another --out, or "
@@ -279,7 +290,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     """The learning rate of a step: a linear rise, then half a cosine.
 
     Example:
-        >>> from ptybench.networks.recipe import read_recipe
+        >>> from ptybench.training.recipe import read_recipe
         >>> recipe = read_recipe("dncnn", "bn", {"steps": 10, "warm_up": 2, "last_learning_rate": 0.0})
         >>> [round(learning_rate(recipe, step), 6) for step in (0, 1, 2, 9)]
         [0.0005, 0.001, 0.001, 3.8e-05]

@@ -20,9 +20,9 @@ HELD_OUT = 16
 """Images of each kind of leaves; of a sequence that neither training nor validation sees."""
 HELD_OUT_SEED = 1
 PHOTOGRAPHS = ("camera", "coins", "moon", "astronaut", "coffee", "chelsea")
-NLM_STRENGTHS = (0.5, 0.65, 0.8, 0.95, 1.1)
-NLM_PATCHES = (3, 5, 7)
-TV_WEIGHTS = (0.5, 0.8, 1.1, 1.4, 1.8)
+NLM_STRENGTHS = (0.6, 0.75, 0.9, 1.05)
+NLM_PATCHES = (5, 7)
+TV_WEIGHTS = (0.7, 1.0, 1.4)
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,26 @@ class Figures:
     clean_change: float
 
 
-def held_out(generator: str, size: int, count: int = HELD_OUT) -> list[Tensor]:
+def held_out(generator: str, size: int, count: int | None = None) -> list[Tensor]:
     """Images ``(H, W)`` of the domain ``dev``."""
     made = load_generator(generator)()
-    images = (made.image(k, (size, size), domain="dev", seed=HELD_OUT_SEED) for k in range(count))
+    images = (made.image(k, (size, size), domain="dev", seed=HELD_OUT_SEED) for k in range(count or HELD_OUT))
     return [torch.from_numpy(image.astype(np.float32)) for image in images]
 
 
 def photographs() -> list[Tensor]:
-    """Grey photographs that come with scikit-image, ``(H, W)`` from 0 to 1."""
+    """The middle of grey photographs that come with scikit-image, ``(256, 256)`` at most, from 0 to 1."""
     from skimage import color, data, util
 
     found = (getattr(data, name)() for name in PHOTOGRAPHS)
     grey = (color.rgb2gray(image) if image.ndim == 3 else util.img_as_float(image) for image in found)  # type: ignore[no-untyped-call]
-    return [torch.from_numpy(image.astype(np.float32)) for image in grey]
+    return [torch.from_numpy(middle(image).astype(np.float32)) for image in grey]
+
+
+def middle(image: Picture, side: int = 256) -> Picture:
+    """The middle of an image, ``side²`` pixels where it has as many."""
+    top, left = (max(0, (size - side) // 2) for size in image.shape)
+    return image[top : top + side, left : left + side]
 
 
 def noisy(images: list[Tensor], sigma: float) -> list[Tensor]:
