@@ -102,9 +102,10 @@ def _draw(task: Task, domain: Domain, seed: int) -> Draw:
     grid = Grid(task.geometry.shape, object_pixel_m(task.geometry)).refined(task.geometry.oversampling)
     light = task.probe.field(grid, wavelength_m(task.geometry.energy_ev), named_rng(task.name, domain, seed, "probe"))
     diameter, s = diameter_m(light, grid.pixel_m), grid.refinement
-    ny, nx = task.scan.counts(task.scan.step((diameter / grid.pixel_m[0] / s, diameter / grid.pixel_m[1] / s)))
+    step, every = task.scan.step((diameter / grid.pixel_m[0] / s, diameter / grid.pixel_m[1] / s)), task.scan.every
+    ny, nx = (-(-count // every) for count in task.scan.counts(step))
     if ny * nx > 4 * SAMPLE**2:
-        corner = {"field_of_view_px": None, "grid": (min(SAMPLE, ny), min(SAMPLE, nx))}
+        corner = {"field_of_view_px": None, "grid": (every * min(SAMPLE, ny), every * min(SAMPLE, nx))}
         task = task.model_copy(update={"scan": task.scan.model_copy(update=corner)})
     return Draw(*simulate(task, seed, domain=domain), ny * nx)
 

@@ -63,13 +63,18 @@ def finite(data: Any) -> Any:
 
 
 class TracePoint(_Part):
-    """One epoch of the convergence: ``metrics`` is filled at the task's checkpoints and at the end."""
+    """One epoch of the convergence: ``metrics`` is filled at the task's checkpoints and at the end.
+
+    ``frc_truth`` is the correlation with the truth at each of the record's ``frc_frequency``, where the task's budget
+    asks for the curve of this epoch; else it is empty.
+    """
 
     epoch: int
     seconds: float | None = None
     ffts: int | None = None
     data_error: float | None = None
     metrics: Metrics = Field(default_factory=dict)
+    frc_truth: list[float] = Field(default_factory=list)
 
 
 class Cost(_Part):
@@ -135,6 +140,7 @@ class Record(_Part):
         censored: metric ids whose curve never crosses its threshold.
         gauges: what alignment removed before scoring.
         trace: the convergence; thinned where it is long.
+        frc_frequency: spatial frequencies of the curves in the trace, 1/m (1/px where the pixel size is unknown).
         facts: what was measured on the simulation or the data.
         warnings: what went wrong without changing the metrics.
         error: one sentence where the status is not ``ok``; the traceback is a file of the run.
@@ -169,6 +175,7 @@ class Record(_Part):
     primary_metric: str | None = None
     gauges: Metrics = Field(default_factory=dict)
     trace: list[TracePoint] = Field(default_factory=list)
+    frc_frequency: list[float] = Field(default_factory=list)
     cost: Cost = Cost()
     facts: Metrics = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
@@ -196,8 +203,14 @@ class Record(_Part):
         return None if self.primary_metric is None else self.metrics.get(self.primary_metric)
 
     def document(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
-        return self.model_dump(mode="json", by_alias=True)
+        """The record as plain JSON values; curves that were not asked for are left out."""
+        document = self.model_dump(mode="json", by_alias=True)
+        if not document["frc_frequency"]:
+            del document["frc_frequency"]
+        for point in document["trace"]:
+            if not point["frc_truth"]:
+                del point["frc_truth"]
+        return document
 
     def located(self, folder: Path) -> Record:
         """Return the record with absolute paths, for a record that lies in ``folder``."""

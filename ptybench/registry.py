@@ -461,8 +461,46 @@ def _task_files() -> Iterator[tuple[str, str, Any]]:
         yield name, str(path.parent), path
 
 
+def _paper_tasks() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Origin and tables of every task that stands in the file of a paper, by name."""
+    from ptybench.task import paper_tasks
+
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for paper, item in paper_files().items():
+        origin = f"ptybench.tasks.papers/{paper}.toml"
+        for name, raw in paper_tasks(read_toml(item, origin), origin).items():
+            _refuse_duplicate("task", name, {known: (one, one[0]) for known, one in found.items()})
+            found[name] = origin, raw
+    return found
+
+
+def paper_files() -> dict[str, Any]:
+    """The readable TOML file of every paper, by name."""
+    folder = resources.files("ptybench.tasks").joinpath("papers")
+    return {
+        item.name.removesuffix(".toml"): item
+        for item in sorted(folder.iterdir(), key=lambda item: item.name)
+        if item.name.endswith(".toml")
+    }
+
+
+def read_toml(item: Any, origin: str) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Raises:
+        InvalidData: where it is none.
+
+    """
+    try:
+        return tomllib.loads(item.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidData(f"cannot read {origin}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidData(f"{origin} is not TOML: {error}") from None
+
+
 def list_tasks() -> list[Listed]:
-    """Every registered task.
+    """Every registered task, those of papers last.
 
     Raises:
         DuplicateName: where two files claim one name.
@@ -476,12 +514,16 @@ def list_tasks() -> list[Listed]:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidData(f"the task {origin}/{item.name} is not TOML: {error}") from None
         found[name] = Listed(name, str(title), origin)
+    for name, (origin, raw) in _paper_tasks().items():
+        _refuse_duplicate("task", name, {known: (listed, listed.origin) for known, listed in found.items()})
+        found[name] = Listed(name, str(raw.get("title", "")), origin)
     return list(found.values())
 
 
 def task_names() -> list[str]:
-    """The names of :func:`list_tasks`."""
-    return [listed.name for listed in list_tasks()]
+    """The names of the problems that ``all`` means: those of :func:`list_tasks` without the papers' own."""
+    papers = _paper_tasks()
+    return [listed.name for listed in list_tasks() if listed.name not in papers]
 
 
 def load_task(name: str | Path, tier: Tier = "small", overrides: dict[str, Any] | None = None) -> Task:
@@ -494,7 +536,7 @@ def load_task(name: str | Path, tier: Tier = "small", overrides: dict[str, Any] 
         InvalidOption: an override that is out of range.
 
     """
-    from ptybench.task import TIERS, load_task_file, parse_task
+    from ptybench.task import TIERS, load_task_file, parse_task, task_of
 
     if tier not in TIERS:
         raise UnknownName("tier", tier, TIERS)
@@ -502,7 +544,11 @@ def load_task(name: str | Path, tier: Tier = "small", overrides: dict[str, Any] 
         return load_task_file(Path(name), tier, overrides)
     matches = [(origin, item) for known, origin, item in _task_files() if known == name]
     if not matches:
-        raise UnknownName("task", name, task_names())
+        papers = _paper_tasks()
+        if name not in papers:
+            raise UnknownName("task", name, [listed.name for listed in list_tasks()])
+        origin, raw = papers[name]
+        return task_of(raw, f"{origin}, {name}", tier, overrides)
     origin, item = matches[0]
     if len(matches) > 1:
         raise DuplicateName(f"the task {name!r} is defined by {origin} and by {matches[1][0]}: rename one")

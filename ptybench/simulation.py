@@ -25,7 +25,7 @@ from ptybench.optics.disturbances import Streams
 from ptybench.optics.exposure import Bench, amplitude_r_factor, dose_map, patterns
 from ptybench.optics.geometry import Grid
 from ptybench.optics.layout import Layout, Setup, lay_out, setups
-from ptybench.optics.probes import diameter_m
+from ptybench.optics.probes import Probe, diameter_m
 from ptybench.optics.scans import overlap_area, overlap_linear
 from ptybench.optics.waves import Field, fourier_crop
 from ptybench.seeds import named_rng
@@ -160,9 +160,9 @@ def _fade(size: int, rim: int) -> FloatArray:
     return window
 
 
-def _fine_probe(task: Task, setup: Setup, streams: Streams, defocus_factor: float) -> Field:
+def _fine_probe(task: Task, setup: Setup, streams: Streams, defocus_factor: float, other: Probe | None = None) -> Field:
     grid = setup.grid.refined(task.geometry.oversampling)
-    return task.probe.field(grid, setup.wavelength_m, streams("probe"), defocus_factor)
+    return (other or task.probe).field(grid, setup.wavelength_m, streams("probe"), defocus_factor)
 
 
 def _nominal_width(task: Task, true: Setup, nominal: Setup, width_m: float, streams: Streams) -> float:
@@ -183,7 +183,7 @@ def _initial(task: Task, nominal: Setup, layout: Layout, truth: Truth, streams: 
     """Return the flat object and the probe to start from: right in power, wrong in defocus, few modes."""
     probe = truth.probe
     if not task.start.known_probe:
-        guess = _fine_probe(task, nominal, streams, 1.0 + task.start.defocus_error)
+        guess = _fine_probe(task, nominal, streams, 1.0 + task.start.defocus_error, task.start.probe)
         probe = _to_solver_grid(guess, nominal)[: task.start.modes]
         probe = probe * np.sqrt(np.sum(np.abs(truth.probe) ** 2) / np.sum(np.abs(probe) ** 2))
     return Estimate(

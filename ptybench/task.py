@@ -9,6 +9,8 @@ and a whole table by its name (``probe={"kind": "gaussian", "fwhm_m": 4e-7}``).
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +30,15 @@ Tier = Literal["small", "paper", "large"]
 DOMAINS: tuple[Domain, ...] = ("train", "dev", "release")
 TIERS: tuple[Tier, ...] = ("small", "paper", "large")
 TABLES = frozenset({"specimen", "probe", "scan", "geometry", "dose", "detector", "errors", "start", "budget"})
+
+LATER: dict[tuple[str, str], Any] = {
+    ("scan", "every"): 1,
+    ("probe", "wavefront_m"): None,
+    ("start", "probe"): None,
+    ("budget", "curves"): [],
+}
+"""Fields that came after records were published, with the value at which they change nothing: there they are no part of
+an identity, so that the records of before are still those of today's tasks."""
 
 AnySpecimen = Annotated[Particles | Pictures | SiemensStar, Field(discriminator="kind")]
 AnyProbe = Annotated[ApertureProbe | ZonePlateProbe | PinholeProbe | GaussianProbe, Field(discriminator="kind")]
@@ -99,18 +110,26 @@ class Errors(Spec):
 
 
 class Start(Spec):
-    """The initial estimate: flat object, and a probe of the right power with a wrong defocus and few modes."""
+    """The initial estimate: flat object, and a probe of the right power with a wrong defocus and few modes.
+
+    ``probe`` is another beam to start from; its defocus has the error too.
+    """
 
     known_probe: bool = False
     defocus_error: float = 0.2
     modes: Annotated[int, Field(ge=1)] = 1
+    probe: AnyProbe | None = None
 
 
 class Budget(Spec):
-    """Epochs that every method is given, and the epochs at which its estimate is scored for the trace."""
+    """Epochs that every method is given, and the epochs at which its estimate is scored for the trace.
+
+    ``curves`` are those of them, or of the end, whose whole correlation with the truth is kept in the record.
+    """
 
     epochs: Annotated[int, Field(ge=1)]
     trace: list[int] = Field(default_factory=lambda: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000])
+    curves: list[int] = Field(default_factory=list)
 
 
 class Task(Spec):
@@ -155,7 +174,11 @@ class Task(Spec):
     def identity(self) -> dict[str, Any]:
         """Every resolved field that changes the data or the score, as plain JSON values."""
         told = {"title", "asks", "source", "ladder"}
-        return self.model_dump(mode="json", exclude=told)
+        tree = self.model_dump(mode="json", exclude=told)
+        for (table, key), nothing in LATER.items():
+            if tree[table].get(key) == nothing:
+                tree[table].pop(key, None)
+        return tree
 
 
 def parse_task(text: str, where: str, tier: Tier = "small", overrides: dict[str, Any] | None = None) -> Task:
@@ -178,6 +201,11 @@ def parse_task(text: str, where: str, tier: Tier = "small", overrides: dict[str,
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidData(f"{where} is not TOML: {error}") from None
+    return task_of(raw, where, tier, overrides)
+
+
+def task_of(raw: dict[str, Any], where: str, tier: Tier = "small", overrides: dict[str, Any] | None = None) -> Task:
+    """Return the task of a TOML document's tables, which are used up; see :func:`parse_task`."""
     tiers = raw.pop("tiers", {})
     unknown = set(tiers) - set(TIERS)
     if unknown:
@@ -188,6 +216,35 @@ def parse_task(text: str, where: str, tier: Tier = "small", overrides: dict[str,
     if task.ladder is not None:
         task = task.model_copy(update={"ladder": task.ladder.model_copy(update={"default": task.point})})
     return overridden(task, overrides) if overrides else task
+
+
+def paper_tasks(raw: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """Return the tables of every task in the file of a paper, ``[tasks.NAME]``, by name.
+
+    A task may be ``like`` another one of the file and say only what differs, in its tiers too.
+
+    Args:
+        raw: the TOML document.
+        where: its name, for error messages.
+
+    Raises:
+        UnknownName: where a task is like none of them.
+        InvalidData: where tasks are like each other.
+
+    """
+    own: Mapping[str, dict[str, Any]] = raw.get("tasks", {})
+
+    def settled(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+        if name in seen:
+            raise InvalidData(f"{where}: the task {name} is like itself, by way of {' and '.join(seen)}")
+        if name not in own:
+            raise UnknownName(f"task of {where}", name, own)
+        tables = deepcopy(own[name])
+        base = settled(tables.pop("like"), (*seen, name)) if "like" in tables else {}
+        merge(base, tables)
+        return base | {"name": name}
+
+    return {name: settled(name, ()) for name in own}
 
 
 def overridden(task: Task, overrides: dict[str, Any]) -> Task:

@@ -20,6 +20,7 @@ from ptybench.cli.generate import generate
 from ptybench.cli.listing import info, listing
 from ptybench.cli.output import schema
 from ptybench.cli.plan import plan
+from ptybench.cli.reproduce import reproduce
 from ptybench.cli.run import run
 from ptybench.cli.sweep import sweep
 from ptybench.cli.table import table
@@ -43,6 +44,8 @@ EXAMPLES: dict[Command, str] = {
     tune: "ptybench tune --task low_dose --method epie --trials 20\n"
     "ptybench tune --task all --method all --jobs 2\n"
     "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10",
+    reproduce: "ptybench reproduce pine --plan\n"
+    "ptybench reproduce pine --claims P1,P5 --seeds 0-4 --jobs 2 --out claims",
     leaderboard: "ptybench leaderboard --task low_overlap --format md\n"
     "ptybench leaderboard --task low_overlap --domain release --ruleset tuned",
     table: "ptybench table --domain release\nptybench table --task low_overlap,low_dose --figures figures --format csv",

@@ -64,6 +64,8 @@ class OnData:
     "Turns in order, such as transpose,flip-y (patterns) or swap-xy,negate-x (positions)."
     bad_pixels: Path | None = None
     "File with the bad pixels, true = bad."
+    every: float | None = None
+    "Thin the scan out: 2 keeps about a quarter of the patterns, twice as far apart."
 
     @property
     def preparation(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def sweep(
         cells = which.cells(out)
         found, left = split_done(cells, execution.results, execution.force)
         out.note(summary(cells, found, left, execution.force))
-        tally = _run(cells, left, found, execution, timeout)
+        tally = work_off(cells, left, found, execution, timeout)
         if json:
             head = {"count": len(cells), "statuses": dict(tally.statuses()), "seconds": round(tally.seconds, 3)}
             out.documents("sweep", head, "cells", rows(cells, tally.found, which))
@@ -118,7 +118,7 @@ def _why(cells: Sequence[Planned], results: Path) -> str:
     return f"{count}{results / cells[0].folder}{error}"
 
 
-def _run(
+def work_off(
     cells: Sequence[Planned],
     left: Sequence[Planned],
     found: dict[str, Found],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import ptybench
-from ptybench.errors import InvalidData, UnknownName
+from ptybench.errors import InvalidData, InvalidOption, UnknownName
 from ptybench.io import hdf5
 from ptybench.io.arrays import open_raw, read_bad_pixels
 from ptybench.io.files import hdf5_file, sha256_file
 from ptybench.io.frames import parse_orientation
 from ptybench.io.layout import Manifest, parse_manifest, read_manifest
 from ptybench.io.prepare import prepare
+from ptybench.optics.scans import thinned
 from ptybench.types import Measurement
 
 FOLDER_VARIABLE = "PTYBENCH_DATA"
@@ -93,6 +95,7 @@ def load_measurement(
     bin: int | None = None,
     orient: str | None = None,
     bad_pixels: Path | None = None,
+    every: float | None = None,
 ) -> LoadedData:
     """Load a real measurement.
 
@@ -103,6 +106,7 @@ def load_measurement(
         bin: detector pixels to sum along both axes (far field: the window shrinks).
         orient: turns after those of the manifest, see :func:`ptybench.io.frames.parse_orientation`.
         bad_pixels: an image of the stored patterns' shape, not 0 = bad, in addition to the file's own.
+        every: thin the scan out, so that neighbours are this many times as far apart.
 
     Raises:
         UnknownName: where ``source`` is no dataset and looks like no file, or a turn does not exist.
@@ -140,6 +144,8 @@ def load_measurement(
                     )
                 raw = replace(raw, bad_pixels=more if raw.bad_pixels is None else raw.bad_pixels | more)
             measurement = prepare(raw, turns, crop, bin)
+    if every not in (None, 1):
+        measurement = _thinned(measurement, every)
     provenance = {
         "file": path.name,
         "sha256": checksum,
@@ -152,8 +158,20 @@ def load_measurement(
         "crop": crop,
         "bin": bin,
         "bad_pixels_sha256": None if bad_pixels is None else sha256_file(bad_pixels),
+        "every": every,
     }
     return LoadedData(measurement, name, provenance, manifest)
+
+
+def _thinned(measurement: Measurement, every: float) -> Measurement:
+    if not 1 <= every < math.inf:
+        raise InvalidOption(f"every must be at least 1, got {every}: 2 makes neighbours twice as far apart")
+    kept = thinned(measurement.positions_px, every)
+    if len(kept) < 2:
+        raise InvalidOption(
+            f"every = {every} leaves {len(kept)} of {len(measurement.positions_px)} patterns: take less"
+        )
+    return measurement.subset(kept)
 
 
 def _locate(source: str | Path) -> tuple[Path, str, Manifest]:

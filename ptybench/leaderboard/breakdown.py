@@ -31,7 +31,7 @@ MARK = "°"
 """Stands behind the name of a method without a preset of its own, or with a stale one."""
 LABEL_GAP = 0.062
 """Distance of two labels, as a share of a panel's height."""
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -82,7 +82,7 @@ def draw(lines: pd.DataFrame, metric: str) -> Figure:
         family=lines["method"].map(families), place=lines["point"].map(places).astype(float), **numbers
     )
     looks = {name: _looks([method for method in families if families[method] == name]) for name in columns}
-    with mpl.rc_context({**sns.axes_style("ticks"), **_STYLE}):
+    with mpl.rc_context({**sns.axes_style("ticks"), **STYLE}):
         width, height = PANEL_INCHES
         figure = Figure(figsize=(width * len(columns) + 0.6, height * len(rulesets) + 0.5), layout="constrained")
         axes = figure.subplots(len(rulesets), len(columns), squeeze=False, sharex=True, sharey=True)
@@ -102,7 +102,7 @@ def draw(lines: pd.DataFrame, metric: str) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """Write a picture; the same numbers make the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(path, dpi=130, metadata=metadata)
 

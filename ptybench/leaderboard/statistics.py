@@ -67,10 +67,18 @@ def signed_rank_p(differences: Sequence[float]) -> float:
     Source: Wilcoxon, Biometrics Bulletin 1, 80 (1945), 10.2307/3001968.
 
     """
+    return min(1.0, 2 * min(signed_rank_tails(differences)))
+
+
+def signed_rank_tails(differences: Sequence[float]) -> tuple[float, float]:
+    """Return the exact chances that differences without a tendency are as positive as these, and as negative.
+
+    See :func:`signed_rank_p`.
+    """
     d = np.asarray(differences, dtype=np.float64)
     d = d[d != 0]
     if d.size == 0:
-        return 1.0
+        return 1.0, 1.0
     doubled = np.rint(2 * stats.rankdata(np.abs(d))).astype(np.int64)  # mid-ranks are halves
     chances = np.ones(1)
     for rank in doubled:
@@ -79,8 +87,43 @@ def signed_rank_p(differences: Sequence[float]) -> float:
         shifted[rank:] += 0.5 * chances
         chances = shifted
     total = int(doubled[d > 0].sum())
-    tail = min(chances[: total + 1].sum(), chances[total:].sum())
-    return float(min(1.0, 2 * tail))
+    return float(chances[total:].sum()), float(chances[: total + 1].sum())
+
+
+def one_sided_p(values: Sequence[float]) -> float:
+    """Return the p-value against "the mean is 0 or less": Student's t-test.
+
+    Where a value is infinite (a failed run) it is the exact signed-rank test, unless all are infinite alike: then
+    there is nothing random about them, and it is 0 or 1. The same holds of finite values that are all equal.
+
+    Args:
+        values: ``(n,)``, ``n >= 2``.
+
+    Source: Student, Biometrika 6, 1 (1908), 10.1093/biomet/6.1.1.
+
+    """
+    if len(set(values)) == 1:
+        return 0.0 if values[0] > 0 else 1.0
+    if not all(map(math.isfinite, values)):
+        return signed_rank_tails(values)[0]
+    data = np.asarray(values, dtype=np.float64)
+    data = data / np.abs(data).max()  # squares of very small numbers would vanish
+    return float(stats.t.sf(data.mean() / (data.std(ddof=1) / math.sqrt(data.size)), data.size - 1))
+
+
+def student_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
+    """Return Student's interval of the mean; ``None`` for fewer than two values.
+
+    Args:
+        values: ``(n,)`` finite values, one a seed.
+        level: coverage, exact for normal values.
+
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.size < 2:
+        return None
+    reach = float(stats.t.ppf((1 + level) / 2, data.size - 1)) * float(data.std(ddof=1)) / math.sqrt(data.size)
+    return float(data.mean()) - reach, float(data.mean()) + reach
 
 
 def smallest_p(pairs: int) -> float:

@@ -161,17 +161,33 @@ class ZonePlateProbe(_Focused):
 
 
 class PinholeProbe(Probe):
-    """A plane wave through a round pinhole (and its texture), ``distance_m`` upstream of the specimen."""
+    """A wave through a round pinhole (and its texture), ``distance_m`` upstream of the specimen.
+
+    Args:
+        diameter_m: of the pinhole.
+        distance_m: pinhole to specimen.
+        wavefront_m: radius of the wavefront in the pinhole, positive where the beam diverges; ``None`` is a plane wave.
+
+    """
 
     kind: Literal["pinhole"] = "pinhole"
     diameter_m: Positive
     distance_m: Annotated[float, Field(ge=0)] = 0.0
+    wavefront_m: float | None = None
+
+    @model_validator(mode="after")
+    def _wavefront_is_no_point(self) -> PinholeProbe:
+        if self.wavefront_m == 0:
+            raise ValueError("wavefront_m is 0, leave it out for a plane wave")
+        return self
 
     def _coherent(
         self, grid: Grid, wavelength_m: float, diffuser: NDArray[np.complex128], defocus_factor: float
     ) -> NDArray[np.complex128]:
         y, x = grid.coordinates()
         pinhole = soft_disc(np.hypot(y, x), self.diameter_m / 2, self.softness) * diffuser
+        if self.wavefront_m is not None:
+            pinhole = pinhole * spherical(y**2 + x**2, wavelength_m, self.wavefront_m * defocus_factor)
         return near_field(pinhole, grid, wavelength_m, self.distance_m * defocus_factor)
 
 
@@ -201,8 +217,14 @@ class GaussianProbe(Probe):
         square = y**2 + x**2
         field = np.exp(-2.0 * math.log(2.0) * square / self.fwhm_m**2) * diffuser
         if self.curvature_m is not None:
-            field = field * np.exp(1j * math.pi * square / (wavelength_m * self.curvature_m * defocus_factor))
+            field = field * spherical(square, wavelength_m, self.curvature_m * defocus_factor)
         return field
+
+
+def spherical(square_m2: FloatArray, wavelength_m: float, radius_m: float) -> NDArray[np.complex128]:
+    """Return the paraxial spherical wavefront ``exp(i pi r^2 / (wavelength radius))`` at ``r^2``."""
+    wavefront: NDArray[np.complex128] = np.exp(1j * math.pi * square_m2 / (wavelength_m * radius_m))
+    return wavefront
 
 
 def soft_disc(radius: FloatArray, edge: float, softness: float) -> FloatArray:

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from scipy.spatial import cKDTree
 
 from ptybench.specs import Spec
+from ptybench.types import FloatArray
 
 GOLDEN_ANGLE_RAD = math.pi * (3.0 - math.sqrt(5.0))
 Count = Annotated[int, Field(ge=1)]
@@ -29,6 +31,8 @@ class Scan(Spec):
         field_of_view_px: ``(fy, fx)`` to be covered, one step by each pattern; at least two patterns an axis.
         grid: ``(ny, nx)`` patterns.
         randomness: greatest offset of a jittered raster along an axis, as a fraction of the step.
+        every: keep of a raster only every n-th row and of those every n-th pattern; step, grid and offsets are those of
+            the dense raster. A scan that is thinned out this way has its patterns in common with the dense one.
 
     """
 
@@ -38,6 +42,7 @@ class Scan(Spec):
     field_of_view_px: tuple[Length, Length] | None = None
     grid: tuple[Count, Count] | None = None
     randomness: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    every: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Scan:
@@ -45,6 +50,8 @@ class Scan(Spec):
             raise ValueError("a scan has either an overlap or a step_px, give exactly one of them")
         if (self.field_of_view_px is None) == (self.grid is None):
             raise ValueError("a scan has either a field_of_view_px or a grid, give exactly one of them")
+        if self.every > 1 and self.kind == "fermat":
+            raise ValueError(f"every = {self.every} thins out the rows of a raster, a Fermat spiral has none")
         return self
 
     def step(self, diameter_px: float | tuple[float, float]) -> tuple[float, float]:
@@ -79,7 +86,9 @@ class Scan(Spec):
         if self.kind == "fermat":
             places = fermat_spiral(ny, nx)
         else:
-            row, column = np.divmod(np.arange(ny * nx), nx)
+            row, column = (
+                index.ravel() for index in np.mgrid[: ny : self.every, : nx : self.every].astype(np.intp, copy=False)
+            )
             places = np.stack([row, column], axis=1).astype(np.float64)
             if self.kind == "jittered_raster":
                 # a place keeps its offset whatever the size of the raster: a ladder's points are paired
@@ -127,6 +136,31 @@ def mean_step(positions: NDArray[np.float64]) -> float:
         return 0.0
     a, b = 12.0 * np.var(positions, axis=0)
     return math.sqrt((a + b + math.sqrt((a + b) ** 2 + 4 * others * a * b)) / (2 * others))
+
+
+def thinned(positions: FloatArray, every: float) -> NDArray[np.intp]:
+    """Return which positions to keep of a scan, so that neighbours are ``every`` times as far apart.
+
+    They are those nearest to the nodes of a square lattice of that step, from the corner of the scan on: of a raster
+    every n-th row and column.
+
+    Args:
+        positions: ``(K, 2)`` in any unit of length.
+        every: 1 or more; of the patterns about ``1 / every²`` are kept.
+
+    Returns:
+        Their indices, in order.
+
+    """
+    dense = mean_step(np.asarray(positions, np.float64))
+    step, corner = every * dense, positions.min(axis=0)
+    if step == 0:
+        return np.arange(len(positions))
+    counts = np.floor(np.ptp(positions, axis=0) / step + 0.5 / every).astype(int) + 1
+    nodes = corner + step * np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, 2)
+    distance, nearest = cKDTree(positions).query(nodes)
+    kept: NDArray[np.intp] = np.unique(nearest[distance < dense])
+    return kept
 
 
 def overlap_linear(positions: NDArray[np.float64], diameter: float) -> float:

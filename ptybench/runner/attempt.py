@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 TRACE_POINTS = 120
 """A longer trace is thinned to about this many epochs, so that records stay small."""
+
+
+class Curve(NamedTuple):
+    """A correlation with the truth over spatial frequency, of the rings that count."""
+
+    frequency: list[float]
+    value: list[float]
 
 
 @dataclass
@@ -44,6 +51,7 @@ class Attempt:
     ended: Ended | None = None
     scores: Scores | None = None
     trace_metrics: dict[int, Metrics] = field(default_factory=dict)
+    curves: dict[int, Curve] = field(default_factory=dict)
     facts: Metrics = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     artifacts: dict[str, str] = field(default_factory=dict)
@@ -95,7 +103,8 @@ class Attempt:
             "units": {name: metric.unit for name, metric in METRICS.items()},
             "primary_metric": self._primary_metric(),
             "gauges": self.scores.gauges if ok and self.scores is not None else {},
-            "trace": thinned(steps, self.trace_metrics),
+            "trace": thinned(steps, self.trace_metrics, self.curves),
+            "frc_frequency": next((curve.frequency for curve in self.curves.values()), []),
             "cost": self._cost(),
             "facts": self.facts,
             "warnings": self.warnings,
@@ -129,11 +138,21 @@ class Attempt:
         )
 
 
-def thinned(steps: Sequence[TracePoint], metrics: dict[int, Metrics]) -> list[TracePoint]:
-    """Return the trace with its metrics: every scored epoch, the first and the last, and about 120 in all."""
+def thinned(
+    steps: Sequence[TracePoint], metrics: dict[int, Metrics], curves: dict[int, Curve] | None = None
+) -> list[TracePoint]:
+    """Return the trace with its metrics: every scored epoch, the first and the last, and about 120 in all.
+
+    Args:
+        steps: every epoch.
+        metrics: epoch → what it scored.
+        curves: epoch → its correlation with the truth, where that is kept.
+
+    """
     stride = -(-len(steps) // TRACE_POINTS)
+    kept = {epoch: curve.value for epoch, curve in (curves or {}).items()}
     return [
-        step.model_copy(update={"metrics": metrics.get(step.epoch, {})})
+        step.model_copy(update={"metrics": metrics.get(step.epoch, {}), "frc_truth": kept.get(step.epoch, [])})
         for index, step in enumerate(steps)
         if index % stride == 0 or index == len(steps) - 1 or step.epoch in metrics
     ]

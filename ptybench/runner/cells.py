@@ -345,5 +345,7 @@ def _data_identity(loaded: LoadedData) -> dict[str, Any]:
         "source_distance_m": m.source_distance_m,
         "known_probe": m.known_probe,
     }
+    if origin.get("every") is not None:  # came after records were published, which have no such field
+        preparation["every"] = origin["every"]
     # the file's own hash where there is a file: what is computed from it may differ in the last bit between machines
     return {"name": loaded.name, "sha256": origin.get("sha256") or m.digest(), "preparation": preparation}

@@ -10,18 +10,21 @@ from typing import NamedTuple
 
 from ptybench.io.files import hdf5_file
 from ptybench.io.hdf5 import add_scores, read_estimate, save_reconstruction
-from ptybench.records import Metrics, Status
-from ptybench.runner.attempt import Attempt, is_finite
+from ptybench.records import Status
+from ptybench.runner.attempt import Attempt, Curve, is_finite
 from ptybench.runner.job import ESTIMATE_FILE, TRACEBACK_FILE, sentence
 from ptybench.runner.prepare import Problem
 from ptybench.runner.supervisor import Ended
-from ptybench.scoring import evaluate
+from ptybench.scoring import Scores, evaluate
 from ptybench.scoring.data import all_positions
 from ptybench.scoring.metrics import METRICS
 from ptybench.types import Estimate
 
 COSTLY_PIXELS = 4_000_000
 """Detector pixels in all patterns from which a forward pass takes more than about a second."""
+
+DECIMALS = 6
+"""Of a correlation that a record keeps."""
 
 _drawing = threading.Lock()  # matplotlib is not thread-safe
 
@@ -32,7 +35,7 @@ def finish(
     """Judge, score and picture what the child left; the attempt then holds all that its record needs."""
     if ended.traceback is not None:
         shutil.copyfile(ended.traceback, attempt.artifact("traceback", TRACEBACK_FILE))
-    attempt.trace_metrics = score_checkpoints(ended, problem)
+    score_checkpoints(attempt, ended, problem)
     verdict = judge(ended)
     if verdict.estimate is None or ended.done is None:
         attempt.end(verdict.status, verdict.error)
@@ -40,7 +43,7 @@ def finish(
     estimate = verdict.estimate
     attempt.scores = evaluate(estimate, problem.truth, problem.measurement, problem.withheld, halves)
     if ended.done.epochs > 0:
-        attempt.trace_metrics[ended.done.epochs] = dict(attempt.scores.values)
+        _keep(attempt, ended.done.epochs, attempt.scores)
     attempt.end("ok")
     _write_arrays(attempt, estimate, problem)
     if report:
@@ -81,13 +84,12 @@ def load_estimate(path: Path) -> Estimate:
         return read_estimate(file)
 
 
-def score_checkpoints(ended: Ended, problem: Problem) -> dict[int, Metrics]:
+def score_checkpoints(attempt: Attempt, ended: Ended, problem: Problem) -> None:
     """Score the estimates that were kept on the way; one that cannot be scored is left out.
 
     Where a forward pass of all patterns takes seconds, the fit to the patterns used is left to the final estimate: the
     data error of every epoch tells nearly the same.
     """
-    found: dict[int, Metrics] = {}
     costly = problem.measurement.intensities.size > COSTLY_PIXELS
     wanted = set(METRICS) - {"r_factor", "deviance_used"} if costly else None
     for epoch, path in ended.checkpoints.items():
@@ -95,10 +97,20 @@ def score_checkpoints(ended: Ended, problem: Problem) -> dict[int, Metrics]:
             estimate = load_estimate(path)
             if is_finite(estimate):
                 scores = evaluate(estimate, problem.truth, problem.measurement, problem.withheld, metrics=wanted)
-                found[epoch] = dict(scores.values)
+                _keep(attempt, epoch, scores)
         except Exception:  # a solver that fails later may well have left nonsense here; its record says how it ended
             continue
-    return found
+
+
+def _keep(attempt: Attempt, epoch: int, scores: Scores) -> None:
+    """Keep an epoch's metrics, and its whole correlation where the task asks for it."""
+    attempt.trace_metrics[epoch] = dict(scores.values)
+    task = attempt.plan.task
+    if task is not None and epoch in task.budget.curves and "frc_truth" in scores.curves:
+        frequency, value = (scores.curves[name] for name in ("frc_truth_frequency", "frc_truth"))
+        attempt.curves[epoch] = Curve(
+            [float(f"{one:.8g}") for one in frequency], [round(one, DECIMALS) for one in value]
+        )
 
 
 def _write_arrays(attempt: Attempt, estimate: Estimate, problem: Problem) -> None:
