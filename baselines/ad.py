@@ -23,6 +23,9 @@ from ptybench.specs import Tunable
 from ptybench.types import Estimate, FloatArray
 
 DARK = 1e-8  # of the mean count, or of a photon if that is more: where slopes of a loss level off
+DIM = 0.05  # of the largest dose, below which the curvature of a pixel counts as no smaller
+DENSEST = 2.0  # largest dose over its mean, about
+SETTLED, RENEWED = 3, 10  # epochs at each of which the dose is reckoned anew, and period of that afterwards
 FLAT = 1e-3  # relative spread below which a start object says nothing
 
 
@@ -51,8 +54,10 @@ class AD(Solver):
             probe_rate: of the probe, in units of its mean amplitude.
             position_rate: of the positions, in pixels; 0 keeps them.
             distance_rate: of the distance, relative; 0 keeps it.
+            magnify: whether the distance is refined in the far field, too, where it is but the size of a pixel.
             momentum: decay of the first moment of Adam, or of SGD's momentum.
             memory: decay of the second moment of Adam.
+            caution: of Adam: below what error, in steps, steps shrink with the gradient; 0 is plain Adam.
             schedule: how all rates fall: at a ``plateau`` of the loss to a half, by ``decay`` evenly to ``final`` of
                 them over the budget, or not at all (``none``).
             patience: epochs of a plateau.
@@ -86,8 +91,10 @@ class AD(Solver):
         probe_rate: Annotated[float, Field(ge=0, le=2), Tunable(0.003, 0.15, log=True)] = 0.02
         position_rate: Annotated[float, Field(ge=0, le=2)] = 0.0
         distance_rate: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+        magnify: bool = False
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
         memory: Annotated[float, Field(ge=0, lt=1)] = 0.99
+        caution: Annotated[float, Field(ge=0, le=10)] = 0.3
         schedule: Literal["plateau", "decay", "none"] = "decay"
         patience: Annotated[int, Field(ge=1)] = 10
         final: Annotated[float, Field(gt=0, le=1)] = 0.05
@@ -118,7 +125,7 @@ class AD(Solver):
         self.zeta = torch.ones(1, 1, dtype=torch.float64)
         self.corrections = torch.zeros(self.model.count, 2, dtype=torch.float64)
         self.moves = o.position_rate > 0 and o.sampling != "crop" and o.subpixel
-        self.focuses = o.distance_rate > 0
+        self.focuses = o.distance_rate > 0 and (self.setting.near or o.magnify)
         if self.focuses:
             self.setting.refinable()
         if o.optimiser == "lbfgs" and self.moves + self.focuses and not self.setting.near:
@@ -233,20 +240,30 @@ class AD(Solver):
                 groups.append(Group("positions", self.corrections, o.position_rate))
             if self.focuses:
                 groups.append(Group("distance", self.zeta, o.distance_rate))
-            self.optimiser = OPTIMISERS[o.optimiser](groups, o.momentum, o.memory)
+            self.optimiser = OPTIMISERS[o.optimiser](groups, o.momentum, o.memory, o.caution)
         light = (self.probe * self.probe.conj()).real.sum(dim=0)
         largest, power = float(light.max()), float(light.sum())
         extent = np.ptp(self.model.positions_px, axis=0) + np.sqrt(power / largest)
         bends = {
-            "object": 2 * max(largest, size * power / float(np.prod(extent))),
+            "object": 2 * max(largest, DENSEST * size * power / float(np.prod(extent))),
             "probe": 2 * size * float(self.objects.abs().square().sum(dim=0).mean()),
             "positions": 0.04 * power,  # of an object that changes by a seventh from pixel to pixel
             "distance": 0.2 * size * power,
         }
+        if o.caution and o.optimiser == "adam" and (self.epochs_done < SETTLED or self.epochs_done % RENEWED == 0):
+            self._weigh(light)
         for group in self.optimiser.groups:
             group.bend = bends[group.name]
             if group.name == "probe":
                 group.unit = float(light.sqrt().mean())
+
+    def _weigh(self, light: Tensor) -> None:
+        """Tell Adam how the loss bends at every pixel of the object: as the dose."""
+        dose = torch.zeros(self.model.canvas, dtype=self.model.real, device=self.device)
+        for window in self.model.windows:
+            dose[window] += light
+        largest = float(dose.max())
+        self.optimiser.groups[0].bends = (dose[None] / largest).clamp_min_(DIM)
 
     def descend(self, index: list[int]) -> Gradient:
         """One step."""
@@ -326,7 +343,8 @@ class AD(Solver):
             self._recentre()
         if self.refining and o.rescale:
             first = self.probe[0]
-            turn = complex(torch.exp(1j * (first * first.abs()).sum().angle()))
+            # the phase of several modes is a matter of how they are mixed
+            turn = complex(torch.exp(1j * (first * first.abs()).sum().angle())) if len(self.probe) == 1 else 1.0
             middle = [slice(int(a), max(int(b), int(a) + 1)) for a, b in zip(*self._middles(), strict=True)]
             size = float(self.objects[:, middle[0], middle[1]].abs().square().sum(dim=0).sqrt().mean())
             self._transform(lambda x: x, lambda x: x, turn / size)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ptybench.native import gradients as native
 
-QUIET = 1e-4  # of its unit: errors of a parameter much below it no longer count for Adam
+LEAST_QUIET = 1e-8  # of a parameter's unit: the error whose gradient Adam no longer sees, whatever the caution
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Group:
         rate: of its steps, in ``unit``s (Adam) or of the way down (SGD).
         unit: size of the parameter.
         bend: curvature of the loss of one batch along it.
+        bends: ``(1, ...)``, that of every pixel in units of ``bend``; ``None`` where they are alike.
 
     """
 
@@ -37,6 +38,7 @@ class Group:
     rate: float
     unit: float = 1.0
     bend: float = 1.0
+    bends: Tensor | None = None
 
 
 Closure = Callable[[], tuple[float, list[Tensor]]]
@@ -49,13 +51,14 @@ class Optimiser(ABC):
         groups: the parameters.
         beta1: decay of the first moment of Adam, or momentum of SGD.
         beta2: decay of the second moment.
+        caution: of Adam, see there.
 
     """
 
     whole = False  # whether it needs the loss of all patterns at every step
 
-    def __init__(self, groups: list[Group], beta1: float, beta2: float) -> None:
-        self.groups, self.beta1, self.beta2 = groups, beta1, beta2
+    def __init__(self, groups: list[Group], beta1: float, beta2: float, caution: float = 0.0) -> None:
+        self.groups, self.beta1, self.beta2, self.caution = groups, beta1, beta2, caution
 
     @abstractmethod
     def step(self, gradients: list[Tensor], share: float) -> None:
@@ -76,15 +79,22 @@ class Adam(Optimiser):
     """Adam (Kingma & Ba 2015, arXiv:1412.6980) with one second moment ``Σ_m |g_m|²`` for the modes of a pixel.
 
     torch's has one each for real and imaginary part, so that its steps depend on the global phase, and one for every
-    mode, so that they depend on how the modes are mixed. ``ε`` is a ten-thousandth of the gradient that an error of the
-    parameter's size would have: near the end steps shrink with the gradient, and rounding moves nothing.
+    mode, so that they depend on how the modes are mixed. And its ``ε`` is a bare 1e-8, so that steps have the length of
+    the rate however near the minimum is, and go round it. Here ``ε`` is the gradient of an error as long as ``caution``
+    steps: below it a step is ``1 / caution`` of that to the minimum of the parabola, which momentum damps; so a truth
+    that fits is left alone. ``caution = 0`` is plain Adam.
     """
 
-    def __init__(self, groups: list[Group], beta1: float, beta2: float) -> None:
-        super().__init__(groups, beta1, beta2)
+    def __init__(self, groups: list[Group], beta1: float, beta2: float, caution: float = 0.0) -> None:
+        super().__init__(groups, beta1, beta2, caution)
         self.first = {group.name: torch.zeros_like(group.values) for group in groups}
         self.second = {group.name: torch.zeros_like(second_of(group.values)) for group in groups}
         self.steps = {group.name: torch.zeros(len(group.values), dtype=torch.long) for group in groups}
+
+    def _lengths(self, group: Group, share: float) -> tuple[float, float]:
+        """The length of a full step, and ``ε``."""
+        quiet = max(self.caution * share * group.rate, LEAST_QUIET)
+        return share * group.rate * group.unit, quiet * group.bend * group.unit
 
     def step(self, gradients: list[Tensor], share: float) -> None:
         """See :class:`Optimiser`."""
@@ -93,14 +103,15 @@ class Adam(Optimiser):
             self.steps[group.name] += 1
             first, second = self.first[group.name], self.second[group.name]
             turn, spread = 1 / (1 - self.beta1**count), 1 / (1 - self.beta2**count)
-            rate, epsilon = share * group.rate * group.unit, QUIET * group.bend * group.unit
+            rate, epsilon = self._lengths(group, share)
             if native.serves(group.values):
                 constants = (rate, self.beta1, self.beta2, turn, spread, epsilon)
-                native.adam(group.values, gradient.contiguous(), first, second, constants)
+                native.adam(group.values, gradient.contiguous(), first, second, group.bends, constants)
                 continue
             first.lerp_(gradient, 1 - self.beta1)
             second.lerp_(power(gradient), 1 - self.beta2)
-            group.values.sub_(first * (rate * turn / ((spread * second).sqrt() + epsilon)))
+            quiet = epsilon if group.bends is None else epsilon * group.bends
+            group.values.sub_(first * (rate * turn / ((spread * second).sqrt() + quiet)))
 
     def rows(self, index: Tensor, group: Group, gradient: Tensor, share: float) -> None:
         """See :class:`Optimiser`; every row has moments and a count of its own."""
@@ -110,7 +121,7 @@ class Adam(Optimiser):
         first[index] = first[index].lerp(gradient, 1 - self.beta1)
         second[index] = second[index].lerp(gradient.square(), 1 - self.beta2)
         turned, spread = first[index] / (1 - self.beta1**count), second[index] / (1 - self.beta2**count)
-        rate, epsilon = share * group.rate * group.unit, QUIET * group.bend * group.unit
+        rate, epsilon = self._lengths(group, share)
         group.values[index] -= rate * turned / (spread.sqrt() + epsilon)
 
     def transform(self, group: Group, change: Callable[[Tensor], Tensor], factor: complex) -> None:
@@ -122,8 +133,8 @@ class Adam(Optimiser):
 class SGD(Optimiser):
     """Gradient descent with momentum: a rate of 1 goes to the minimum of a parabola with the curvature ``bend``."""
 
-    def __init__(self, groups: list[Group], beta1: float, beta2: float) -> None:
-        super().__init__(groups, beta1, beta2)
+    def __init__(self, groups: list[Group], beta1: float, beta2: float, caution: float = 0.0) -> None:
+        super().__init__(groups, beta1, beta2, caution)
         self.first = {group.name: torch.zeros_like(group.values) for group in groups}
 
     def step(self, gradients: list[Tensor], share: float) -> None:
@@ -151,8 +162,8 @@ class LBFGS(Optimiser):
 
     whole = True
 
-    def __init__(self, groups: list[Group], beta1: float, beta2: float) -> None:
-        super().__init__(groups, beta1, beta2)
+    def __init__(self, groups: list[Group], beta1: float, beta2: float, caution: float = 0.0) -> None:
+        super().__init__(groups, beta1, beta2, caution)
         self.scaled: list[Tensor] = []
         self.restart()
 

@@ -53,14 +53,14 @@ class Poisson(Loss):
 
 
 class Gaussian(Loss):
-    """``(√(D + ε) - √I)²``: amplitudes of one variance."""
+    """``(√(D + ε) - √(I + ε))²``: amplitudes of one variance; least at ``D = I`` for any ``ε``."""
 
     code = 1
 
     def terms(self, expected: Tensor, amplitude: Tensor) -> tuple[Tensor, Tensor]:
-        """``ℓ`` and ``1 - √I / √(D + ε)``."""
+        """``ℓ`` and ``1 - √(I + ε) / √(D + ε)``."""
         root = (expected + self.floor).sqrt()
-        gap = root - amplitude
+        gap = root - (amplitude.square() + self.floor).sqrt()
         return gap.square(), gap / root
 
 

@@ -92,9 +92,9 @@ int pty_able(int64_t n) { return pty::Plan<float>::able(static_cast<int>(n)); }
         }                                                                                                              \
     }                                                                                                                  \
     void pty_adam_##suffix(int64_t modes, int64_t count, void* values, const void* gradient, void* first,              \
-                           void* second, const double* how) {                                                          \
+                           void* second, const void* bend, const double* how) {                                        \
         pty::adam<T>(modes, count, static_cast<T*>(values), static_cast<const T*>(gradient), static_cast<T*>(first),   \
-                     static_cast<T*>(second), static_cast<T>(how[0]), static_cast<T>(how[1]), static_cast<T>(how[2]),  \
+                     static_cast<T*>(second), static_cast<const T*>(bend), static_cast<T>(how[0]), static_cast<T>(how[1]), static_cast<T>(how[2]),  \
                      static_cast<T>(how[3]), static_cast<T>(how[4]), static_cast<T>(how[5]));                          \
     }                                                                                                                  \
     double pty_variation_##suffix(int64_t rows, int64_t columns, const void* object, void* gradient, double p,         \

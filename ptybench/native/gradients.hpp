@@ -53,7 +53,7 @@ Misfit misfit(int64_t loss, T floor, T scale, T* row, const T* measured, const T
         });
     else if (loss == 1)
         each([floor](T d, T a, T& lost, T& slope) {
-            const T root = std::sqrt(d + floor), gap = root - a;
+            const T root = std::sqrt(d + floor), gap = root - std::sqrt(a * a + floor);
             lost = gap * gap;
             slope = gap / root;
         });
@@ -428,7 +428,7 @@ class Gradients {
 
 // One step of Adam on complex numbers (count pixels of some modes), whose second moment is Σ|g|² of a pixel's modes.
 template <class T>
-void adam(int64_t modes, int64_t count, T* values, const T* gradient, T* first, T* second, T rate, T beta1, T beta2, T turn, T spread, T epsilon) {
+void adam(int64_t modes, int64_t count, T* values, const T* gradient, T* first, T* second, const T* bend, T rate, T beta1, T beta2, T turn, T spread, T epsilon) {
     FlushTiny flush;
     constexpr int64_t block = 256;
     T steps[block];
@@ -444,7 +444,7 @@ void adam(int64_t modes, int64_t count, T* values, const T* gradient, T* first, 
         for (int64_t i = 0; i < size; ++i) {
             const T moment = beta2 * second[begin + i] + (1 - beta2) * steps[i];
             second[begin + i] = moment;
-            steps[i] = rate * turn / (std::sqrt(moment * spread) + epsilon);
+            steps[i] = rate * turn / (std::sqrt(moment * spread) + epsilon * (bend ? bend[begin + i] : T(1)));
         }
         for (int64_t m = 0; m < modes; ++m) {
             const int64_t at = 2 * (m * count + begin);

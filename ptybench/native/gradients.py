@@ -77,14 +77,14 @@ def serves(tensor: Tensor) -> bool:
 
 
 def adam(
-    values: Tensor, gradient: Tensor, first: Tensor, second: Tensor, constants: tuple[float, ...]
+    values: Tensor, gradient: Tensor, first: Tensor, second: Tensor, bend: Tensor | None, constants: tuple[float, ...]
 ) -> None:
     """One step of :class:`ptybench.engines.descent.Adam` on ``(modes, ...)``, in place."""
-    run = _function("adam", values, None, [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 5])
+    run = _function("adam", values, None, [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 6])
     how = np.array(constants)
     run(
         len(values), values[0].numel(), address(values), address(gradient), address(first), address(second),
-        how.ctypes.data,
+        address(bend), how.ctypes.data,
     )  # fmt: skip
 
 
