@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ptybench.engines import autocorrelation, regularisers
 from ptybench.engines.descent import LBFGS, OPTIMISERS, Group, Plateau
-from ptybench.engines.gradient import Differentiable, Gradient, Wanted
+from ptybench.engines.gradient import Differentiable, Gradient, Sampling, Wanted
 from ptybench.engines.losses import LOSSES
 from ptybench.engines.sequential import batches
 from ptybench.engines.setting import Setting, Sight
@@ -68,7 +69,7 @@ class AD(Solver):
             start: of the object: as ``given``, or where that is flat from ``autocorrelation``s.
             start_probe: of the probe, likewise.
             object_modes: incoherent states of the object.
-            sampling: of the object: ``fourier`` shifts the probe, ``bilinear`` interpolates the object, ``crop`` rounds.
+            sampling: of the object: ``fourier`` shifts the probe, ``bilinear`` interpolates, ``crop`` rounds.
             padding: whether near-field waves are padded so that none of them comes back at the other side.
             variation: weight of the total variation, a share of the loss.
             variation_p: its norm of the two differences.
@@ -131,9 +132,8 @@ class AD(Solver):
         if o.optimiser == "lbfgs" and self.moves + self.focuses and not self.setting.near:
             raise InvalidOption("lbfgs does not refine positions or distance in the far field: use adam")
         self._begin()
-        mean = float(np.mean(m.intensities))
-        self.floor = DARK * max(1.0, mean)
-        sampling = o.sampling if o.subpixel else "crop"
+        self.floor = DARK * max(1.0, self.model.power / self.model.amplitudes.numel())
+        sampling: Sampling = o.sampling if o.subpixel else "crop"
         self.losses = {
             name: Differentiable(self.model, LOSSES[name](self.floor), sampling, self.setting.padded)
             for name in {o.loss, "gaussian"}
@@ -184,8 +184,8 @@ class AD(Solver):
         return self.setting.at(float(self.zeta[0, 0]))
 
     def places(self, index: list[int] | slice = slice(None)) -> NDArray[np.float64]:
-        """Positions ``(B, 2)`` with their corrections, in pixels as they are now; the middle of a window is physical."""
-        nominal = self.model.positions_px[index] + self.corrections[index].numpy()
+        """Positions ``(B, 2)`` with their corrections in pixels as they are now; a window's middle is physical."""
+        nominal: NDArray[np.float64] = self.model.positions_px[index] + self.corrections[index].numpy()
         if not self.focuses or not self.setting.scales:
             return nominal
         middle = np.array(self.model.shape) // 2
@@ -229,7 +229,7 @@ class AD(Solver):
         return self.plateau.share if schedule == "plateau" else 1.0
 
     def _optimise(self, size: int) -> None:
-        """Make the optimiser, or tell it of a batch of another size or a probe that joins or was changed from outside."""
+        """Make the optimiser anew for a probe that joins or was changed from outside, and tell it of the batch."""
         o = self.options
         if self._made_for is None or self._made_for[0] != self.refining or self._made_for[1] is not self.probe:
             self._made_for = self.refining, self.probe
@@ -347,7 +347,7 @@ class AD(Solver):
             turn = complex(torch.exp(1j * (first * first.abs()).sum().angle())) if len(self.probe) == 1 else 1.0
             middle = [slice(int(a), max(int(b), int(a) + 1)) for a, b in zip(*self._middles(), strict=True)]
             size = float(self.objects[:, middle[0], middle[1]].abs().square().sum(dim=0).sqrt().mean())
-            self._transform(lambda x: x, lambda x: x, turn / size)
+            self._transform(lambda x: x, turn / size)
         if o.phase_range_rad:
             for mode in self.objects:
                 mean = torch.exp(1j * mode.mean().angle())
@@ -372,17 +372,15 @@ class AD(Solver):
             shifts.append(round((n // 2 - centre + n / 2) % n - n / 2))
         if any(shifts):
             turn = shifts[0], shifts[1]
-            self._transform(*[lambda x: x.roll(turn, dims=(-2, -1))] * 2, 1.0)
+            self._transform(lambda x: x.roll(turn, dims=(-2, -1)), 1.0)
 
-    def _transform(self, of_object: Any, of_probe: Any, factor: complex) -> None:
-        """Permute object and probe and multiply them by a factor and by its inverse."""
-        self.objects.copy_(of_object(self.objects) * factor)
-        self.probe.copy_(of_probe(self.probe) / factor)
+    def _transform(self, change: Callable[[Tensor], Tensor], factor: complex) -> None:
+        """Permute object and probe alike, and multiply them by a factor and by its inverse."""
+        self.objects.copy_(change(self.objects) * factor)
+        self.probe.copy_(change(self.probe) / factor)
         for group in self.optimiser.groups:
-            if group.name == "object":
-                self.optimiser.transform(group, of_object, factor)
-            elif group.name == "probe":
-                self.optimiser.transform(group, of_probe, 1 / factor)
+            if group.name in ("object", "probe"):
+                self.optimiser.transform(group, change, factor if group.name == "object" else 1 / factor)
 
     def estimate(self) -> Estimate:
         """What has been found so far; of several states of the object the strongest."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
 from ptybench.baselines.ad import AD
+from pydantic import Field
 
 from ptybench.specs import Tunable
 
@@ -13,9 +13,9 @@ from ptybench.specs import Tunable
 class DAP(AD):
     """Dose-efficient automatic differentiation (Wu et al., Optica 11, 821, 2024, 10.1364/OPTICA.522380).
 
-    Half of the budget with the Gaussian loss, half with that of the variant; beside the loss the adaptive total variation
-    of the complex object, held at a share of it; batches that grow; a start of the object from autocorrelations; after
-    each epoch the probe is centred, its mean phase 0 and the object's mean amplitude 1. Every part is an option:
+    Half of the budget with the Gaussian loss, half with that of the variant; beside it the adaptive total variation of
+    the complex object, held at a share of the loss; batches that grow; a start of the object from autocorrelations;
+    after each epoch the probe is centred, its mean phase 0 and the object's mean amplitude 1. Every part is an option:
     ``held=constant``, ``growing=false``, ``start=given``, ``variation=0``.
 
     The paper does not state the share, the patience, the sequence of batches and the moments' decay. Ours: patience 10,

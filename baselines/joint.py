@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
-from pydantic import Field
 from ptybench.baselines.ad import AD
+from pydantic import Field
 
 from ptybench.specs import Tunable
 

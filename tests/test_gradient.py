@@ -34,7 +34,9 @@ class Bench:
         self, geometry: str, sampling: Sampling, loss: str, padding: bool = True, modes: int = 2, dark: bool = True
     ) -> None:
         near = geometry != "far"
-        problem = make_problem(SHAPE, (3, 3), 3.0, modes=modes, near_field=near, photons=1e4, noise=True, bad_pixels=True)
+        problem = make_problem(
+            SHAPE, (3, 3), 3.0, modes=modes, near_field=near, photons=1e4, noise=True, bad_pixels=True
+        )
         m = problem.measurement
         if near:
             m = replace(m, distance_m=0.5)
@@ -64,9 +66,7 @@ class Bench:
     def by_torch(self) -> Gradient:
         found = Gradient(0.0, 0.0, torch.empty_like(self.objects), torch.empty_like(self.probe), np.zeros((4, 2)), 0.0)
         sight = self.setting.at(self.zeta)
-        self.of.by_torch(
-            INDEX, self.objects, self.probe, self.positions, sight, self.of.sampling, EVERYTHING, found
-        )
+        self.of.by_torch(INDEX, self.objects, self.probe, self.positions, sight, self.of.sampling, EVERYTHING, found)
         return found
 
     def loss(self, objects: Tensor, probe: Tensor, positions: Tensor, zeta: Tensor) -> Tensor:
@@ -128,9 +128,8 @@ def bilinear(objects: Tensor, positions: Tensor) -> Tensor:
 
 
 def by_autograd(bench: Bench) -> tuple[float, list[Tensor]]:
-    leaves = [
-        bench.objects.clone(), bench.probe.clone(), torch.as_tensor(bench.positions), torch.tensor(bench.zeta, dtype=torch.float64)
-    ]  # fmt: skip
+    zeta = torch.tensor(bench.zeta, dtype=torch.float64)
+    leaves = [bench.objects.clone(), bench.probe.clone(), torch.as_tensor(bench.positions), zeta]
     for leaf in leaves:
         leaf.requires_grad_()
     loss = bench.loss(*leaves)
@@ -139,7 +138,12 @@ def by_autograd(bench: Bench) -> tuple[float, list[Tensor]]:
 
 
 def parts(found: Gradient) -> list[Tensor]:
-    return [found.object, found.probe, torch.as_tensor(found.positions), torch.tensor(found.distance, dtype=torch.float64)]
+    return [
+        found.object,
+        found.probe,
+        torch.as_tensor(found.positions),
+        torch.tensor(found.distance, dtype=torch.float64),
+    ]
 
 
 def assert_same(found: list[Tensor], right: list[Tensor], tolerance: float) -> None:
@@ -264,7 +268,9 @@ def test_the_sampler_and_its_adjoint(sampling: Sampling) -> None:
     canvas = torch.zeros_like(bench.objects)
     sampler.add(windows, canvas)
     seen = sampler.look(bench.objects)
-    assert torch.allclose(torch.vdot(seen.flatten(), windows.flatten()), torch.vdot(bench.objects.flatten(), canvas.flatten()))
+    assert torch.allclose(
+        torch.vdot(seen.flatten(), windows.flatten()), torch.vdot(bench.objects.flatten(), canvas.flatten())
+    )
     if sampling == "bilinear":
         assert torch.allclose(seen, bilinear(bench.objects, torch.as_tensor(positions)))
 

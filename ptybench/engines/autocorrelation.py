@@ -69,5 +69,7 @@ def good(measurement: Measurement, part: slice) -> NDArray[np.float32]:
 def autocorrelation(patterns: NDArray[np.floating]) -> NDArray[np.complexfloating]:
     """``F⁻¹`` of centred patterns ``(..., h, w)``, its origin at ``[h // 2, w // 2]``."""
     axes = (-2, -1)
-    found: NDArray[np.complexfloating] = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(patterns, axes), axes=axes), axes)
+    found: NDArray[np.complexfloating] = np.fft.fftshift(
+        np.fft.ifft2(np.fft.ifftshift(patterns, axes), axes=axes), axes
+    )
     return found

@@ -68,7 +68,9 @@ class Optimiser(ABC):
         """A step of some rows of a group, whose other rows have no gradient."""
         raise NotImplementedError
 
-    def transform(self, group: Group, change: Callable[[Tensor], Tensor], factor: complex) -> None:
+    def transform(  # noqa: B027 - without moments there is nothing to follow
+        self, group: Group, change: Callable[[Tensor], Tensor], factor: complex
+    ) -> None:
         """Follow a parameter that was permuted by ``change`` and multiplied by ``factor``, which no loss sees.
 
         Gradients are permuted alike and multiplied by ``1 / factor*``.
@@ -186,7 +188,7 @@ class LBFGS(Optimiser):
                 scaled.grad = as_real(gradient / group.bend**0.5).clone()
             return loss
 
-        loss = float(self.torchs.step(evaluate))  # type: ignore[arg-type]
+        loss = float(self.torchs.step(evaluate))  # type: ignore[no-untyped-call]
         self._unscale()
         return loss
 

@@ -41,7 +41,7 @@ class Loss(ABC):
 
 
 class Poisson(Loss):
-    """``D - I - (I + ε) log[(D + ε) / (I + ε)]``, minus the logarithm of Poisson's law; 0 at ``D = I`` for any ``ε``."""
+    """``D - I - (I + ε) log[(D + ε) / (I + ε)]``, minus the logarithm of Poisson's law; 0 at ``D = I``."""
 
     code, scale = 0, 0.5
 

@@ -78,7 +78,9 @@ class Setting:
         """Raise :class:`InvalidOption` where the distance cannot be refined because the set-up is not known."""
         m = self.measurement
         if m.distance_m is None or m.pixel_size_m is None:
-            raise InvalidOption("refining the distance needs the nominal distance and pixel size: give them in --geometry")
+            raise InvalidOption(
+                "refining the distance needs the nominal distance and pixel size: give them in --geometry"
+            )
 
     @property
     def scales(self) -> bool:

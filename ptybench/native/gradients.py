@@ -102,4 +102,3 @@ def _function(name: str, tensor: Tensor, result: Any, arguments: list[Any]) -> A
     function = getattr(found[1], f"pty_{name}_{suffix_of(tensor.dtype)}")
     function.restype, function.argtypes = result, arguments
     return function
-

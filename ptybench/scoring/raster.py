@@ -10,16 +10,16 @@ import math
 
 import numpy as np
 
-from ptybench.scoring.frame import Complex, Float
+from ptybench.scoring.frame import Complex
 from ptybench.scoring.frc import soft_window
-from ptybench.types import BoolArray
+from ptybench.types import BoolArray, FloatArray
 
 SAME_LINE_PX = 0.05  # by which positions of one line of a raster may differ
 FAINT = 0.1  # of the truth's mean amplitude, below which the relative error of a pixel counts no more
 NEAR, FAR = 2.2, 3.8  # bins about a lattice point that are its own, and out to which the others are its background
 
 
-def raster_steps(positions_px: Float) -> tuple[float, float] | None:
+def raster_steps(positions_px: FloatArray) -> tuple[float, float] | None:
     """Return the step ``(y, x)`` of positions ``(K, 2)`` on a raster, ``None`` where they are on none."""
     steps = []
     for line in positions_px.T:
