@@ -167,35 +167,36 @@ class LBFGS(Optimiser):
     def __init__(self, groups: list[Group], beta1: float, beta2: float, caution: float = 0.0) -> None:
         super().__init__(groups, beta1, beta2, caution)
         self.scaled: list[Tensor] = []
-        self.restart()
+        self.left: list[Tensor] = []
 
     def restart(self) -> None:
-        """Forget the curvature, where parameters were changed from outside."""
-        self.scaled = [as_real(group.values * group.bend**0.5).clone() for group in self.groups]
+        """Begin where the parameters are, without memory of the curvature."""
+        self.roots = [group.bend**0.5 for group in self.groups]
+        self.scaled = [as_real(group.values * root) for group, root in zip(self.groups, self.roots, strict=True)]
         self.torchs = torch.optim.LBFGS(self.scaled, max_iter=1, history_size=10, line_search_fn="strong_wolfe")
 
     def descend(self, closure: Closure) -> float:
         """One step; returns the loss before it."""
-        for group, scaled in zip(self.groups, self.scaled, strict=True):
-            if not torch.allclose(as_real(group.values * group.bend**0.5), scaled, rtol=1e-6, atol=0):
-                self.restart()
-                break
+        values = [group.values for group in self.groups]
+        if not self.left or not all(map(torch.equal, self.left, values)):  # changed from outside
+            self.restart()
 
         def evaluate() -> float:
             self._unscale()
             loss, gradients = closure()
-            for group, scaled, gradient in zip(self.groups, self.scaled, gradients, strict=True):
-                scaled.grad = as_real(gradient / group.bend**0.5).clone()
+            for root, scaled, gradient in zip(self.roots, self.scaled, gradients, strict=True):
+                scaled.grad = as_real(gradient / root).clone()
             return loss
 
         loss = float(self.torchs.step(evaluate))  # type: ignore[no-untyped-call]
         self._unscale()
+        self.left = [group.values.clone() for group in self.groups]
         return loss
 
     def _unscale(self) -> None:
-        for group, scaled in zip(self.groups, self.scaled, strict=True):
+        for group, scaled, root in zip(self.groups, self.scaled, self.roots, strict=True):
             values = torch.view_as_complex(scaled) if group.values.is_complex() else scaled
-            group.values.copy_(values / group.bend**0.5)
+            group.values.copy_(values / root)
 
     def step(self, gradients: list[Tensor], share: float) -> None:
         """Not this way: see :meth:`descend`."""
