@@ -27,7 +27,7 @@ DARK = 1e-8  # of the mean count, or of a photon if that is more: where slopes o
 DIM = 0.05  # of the largest dose, below which the curvature of a pixel counts as no smaller
 DENSEST = 2.0  # largest dose over its mean, about
 SETTLED, RENEWED = 3, 10  # epochs at each of which the dose is reckoned anew, and period of that afterwards
-STEEPNESS = 1e-3  # least mean square change of an object from pixel to pixel, and what a distance is taken to do
+STEEPNESS = 1e-3  # of the photons, by which a loss is taken to bend along positions and distance: rather too little
 FLAT = 1e-3  # relative spread below which a start object says nothing
 
 
@@ -248,7 +248,7 @@ class AD(Solver):
         bends = {
             "object": 2 * max(largest, DENSEST * size * power / float(np.prod(extent))),
             "probe": 2 * size * float(self.objects.abs().square().sum(dim=0).mean()),
-            "positions": 2 * power * max(self._steepness(), STEEPNESS),
+            "positions": STEEPNESS * power,
             "distance": STEEPNESS * size * power,
         }
         if o.caution and o.optimiser == "adam" and (self.epochs_done < SETTLED or self.epochs_done % RENEWED == 0):
@@ -257,13 +257,6 @@ class AD(Solver):
             group.bend = bends[group.name]
             if group.name == "probe":
                 group.unit = float(light.sqrt().mean())
-
-    def _steepness(self) -> float:
-        """Mean square of the object's change from pixel to pixel, relative to its own; 0 where nobody asks."""
-        if not self.moves:
-            return 0.0
-        steps = self.object.diff(dim=0).abs().square().mean() + self.object.diff(dim=1).abs().square().mean()
-        return float(steps / 2 / self.object.abs().square().mean())
 
     def _weigh(self, light: Tensor) -> None:
         """Tell Adam how the loss bends at every pixel of the object: as the dose."""
@@ -288,15 +281,19 @@ class AD(Solver):
             return kept[0]
         found = self.gradient(index)
         gradients, _ = self.gradients(found, index)
+        self._step(index, gradients)
+        return found
+
+    def _step(self, index: list[int], gradients: list[Tensor]) -> None:
+        """Step all groups; of the positions those of a batch."""
         if not self.moves:
             self.optimiser.step(gradients, self.share)
-            return found
+            return
         rows = self.optimiser.groups.pop(place := 1 + self.refining)
         pull = gradients.pop(place)
         self.optimiser.step(gradients, self.share)
         self.optimiser.groups.insert(place, rows)
         self.optimiser.rows(torch.as_tensor(index), rows, pull[index], self.share)
-        return found
 
     def gradient(self, index: list[int]) -> Gradient:
         """Loss and gradient of the data alone."""

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from problems import Problem, correlation, make_problem
-from torch import Tensor
-
 from ptybench.baselines.ad import AD
 from ptybench.baselines.epie import EPIE
 from ptybench.baselines.joint import Joint
+from torch import Tensor
+
 from ptybench.engines import autocorrelation, regularisers
 from ptybench.engines.descent import Adam, Group, Plateau
 from ptybench.errors import InvalidOption
@@ -93,7 +93,7 @@ def test_adam_in_kernels_is_adam_in_torch(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_adam_is_adam_where_it_should_be() -> None:
-    """Of one real direction, without caution, it is that of the paper; a phase of all, and a mixing of modes, only turn it."""
+    """Of real numbers, without caution, it is that of the paper; a phase, and a mixing of modes, only turn it."""
     values, direction = draw(1, 5, 4), torch.randn(4, 1, 5, 4, generator=torch.Generator().manual_seed(1)).double()
     ours, right = values.clone(), values.real.numpy().copy()
     optimiser, _ = adam(ours)
