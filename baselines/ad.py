@@ -27,7 +27,7 @@ DARK = 1e-8  # of the mean count, or of a photon if that is more: where slopes o
 DIM = 0.05  # of the largest dose, below which the curvature of a pixel counts as no smaller
 DENSEST = 2.0  # largest dose over its mean, about
 SETTLED, RENEWED = 3, 10  # epochs at each of which the dose is reckoned anew, and period of that afterwards
-STEEPNESS = 1e-3  # of the photons, by which a loss is taken to bend along positions and distance: rather too little
+STEEPNESS, STRETCH = 2e-2, 0.1  # of the photons, by which a loss bends along a position and along the distance
 FLAT = 1e-3  # relative spread below which a start object says nothing
 
 
@@ -249,7 +249,7 @@ class AD(Solver):
             "object": 2 * max(largest, DENSEST * size * power / float(np.prod(extent))),
             "probe": 2 * size * float(self.objects.abs().square().sum(dim=0).mean()),
             "positions": STEEPNESS * power,
-            "distance": STEEPNESS * size * power,
+            "distance": STRETCH * size * power,
         }
         if o.caution and o.optimiser == "adam" and (self.epochs_done < SETTLED or self.epochs_done % RENEWED == 0):
             self._weigh(light)

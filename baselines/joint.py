@@ -29,10 +29,10 @@ class Joint(AD):
     class Options(AD.Options):
         """Options of :class:`AD` with the defaults of the joint refinement; see there."""
 
-        object_rate: Annotated[float, Field(gt=0, le=2), Tunable(0.005, 0.05, log=True)] = 0.02
-        probe_rate: Annotated[float, Field(ge=0, le=2), Tunable(0.005, 0.05, log=True)] = 0.02
-        position_rate: Annotated[float, Field(ge=0, le=2), Tunable(0.03, 0.3, log=True)] = 0.1
-        distance_rate: Annotated[float, Field(ge=0, le=0.1), Tunable(0.001, 0.01, log=True)] = 0.003
+        object_rate: Annotated[float, Field(gt=0, le=2), Tunable(0.01, 0.2, log=True)] = 0.05
+        probe_rate: Annotated[float, Field(ge=0, le=2), Tunable(0.01, 0.2, log=True)] = 0.05
+        position_rate: Annotated[float, Field(ge=0, le=2), Tunable(0.05, 1.0, log=True)] = 0.3
+        distance_rate: Annotated[float, Field(ge=0, le=0.1), Tunable(0.001, 0.02, log=True)] = 0.01
         batch: Annotated[int, Field(ge=1), Tunable(choices=(5, 10, 20))] = 5
         final: Annotated[float, Field(gt=0, le=1)] = 0.1
         padding: bool = True
