@@ -108,7 +108,7 @@ def _ptychi_lsqml(options: Options) -> Options:
 
 
 def _ptychi_ad(options: Options) -> Options:
-    """Adam on amplitudes. The rates are ours of the object; Pty-Chi's probe has its own scale, so that images differ."""
+    """Adam on amplitudes. Rates are ours; Pty-Chi's probe has a scale of its own, so that images differ."""
     mapped = {
         "reconstructor_options.batch_size": options.pop("batch"),
         "object_options.step_size": options.pop("object_rate"),
