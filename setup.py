@@ -8,7 +8,9 @@ import platform
 from setuptools import Extension, setup
 
 SOURCES = ["ptybench/native/engine.cpp"]
-HEADERS = [f"ptybench/native/{name}.hpp" for name in ("fft", "bench", "visits", "projections", "leastsquares")]
+HEADERS = [
+    f"ptybench/native/{name}.hpp" for name in ("fft", "bench", "visits", "projections", "leastsquares", "gradients")
+]
 FLAGS = ["-std=c++17", "-O3", "-ffast-math", "-pthread", "-fno-semantic-interposition", "-Wno-psabi"]
 FLAVOURS = {"plain": []}
 if platform.machine().lower() in ("x86_64", "amd64"):

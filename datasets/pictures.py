@@ -33,6 +33,7 @@ class Pictures(Specimen):
         amplitude: amplitude of black and of white.
         phase_rad: phase of black and of white; matter retards, so not positive.
         zoom: least and most picture pixels per solver pixel.
+        correlated: whether amplitude and phase are of one picture, at one place.
 
     """
 
@@ -40,6 +41,7 @@ class Pictures(Specimen):
     amplitude: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.5, 1.0)
     phase_rad: tuple[Annotated[float, Field(le=0)], Annotated[float, Field(le=0)]] = (-1.0, 0.0)
     zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.5, 3.0)
+    correlated: bool = False
 
     @field_validator("zoom")
     @classmethod
@@ -60,10 +62,12 @@ class Pictures(Specimen):
         y, x, canvas = padded(grid, coarse_pixel_m)
         u, v = y / coarse_pixel_m[0], x / coarse_pixel_m[1]
         step = max(grid.pixel_m[0] / coarse_pixel_m[0], grid.pixel_m[1] / coarse_pixel_m[1])
-        maps = []
+        maps: list[FloatMap] = []
+        grey: FloatMap | None = None
         for name, (black, white) in zip(self.pair(rng, domain), (self.amplitude, self.phase_rad), strict=True):
-            grey = view(read_picture(name), u, v, step, self.zoom, rng)
-            grey = low_pass(grey, grid.pixel_m, coarse_pixel_m, self.cutoff)[canvas]
+            if grey is None or not self.correlated:
+                grey = view(read_picture(name), u, v, step, self.zoom, rng)
+                grey = low_pass(grey, grid.pixel_m, coarse_pixel_m, self.cutoff)[canvas]
             maps.append(black + (white - black) * grey)
         result: ComplexMap = maps[0] * np.exp(1j * maps[1])
         return result

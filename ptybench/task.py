@@ -36,6 +36,7 @@ LATER: dict[tuple[str, str], Any] = {
     ("probe", "wavefront_m"): None,
     ("start", "probe"): None,
     ("budget", "curves"): [],
+    ("specimen", "correlated"): False,
 }
 """Fields that came after records were published, with the value at which they change nothing: there they are no part of
 an identity, so that the records of before are still those of today's tasks."""
@@ -176,8 +177,9 @@ class Task(Spec):
         told = {"title", "asks", "source", "ladder"}
         tree = self.model_dump(mode="json", exclude=told)
         for (table, key), nothing in LATER.items():
-            if tree[table].get(key) == nothing:
-                tree[table].pop(key, None)
+            for one in tree[table] if isinstance(tree[table], list) else [tree[table]]:
+                if one.get(key) == nothing:
+                    one.pop(key, None)
         return tree
 
 

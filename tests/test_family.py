@@ -21,11 +21,13 @@ FULL_BATCH = {"ap", "dm", "raar", "admm", "admm:poisson", "ml", "ml:poisson"} & 
 KEEPS_PROBE = {"pie"}
 DENOISES = {"pine"}
 """A denoiser changes the truth, too; without its step PINE is ePIE to the bit (``test_pine.py``)."""
+CHOOSES_GAUGE = {"dap", "dap:poisson", "dap:gaussian", "dap:r"}
+"""Methods that set the scale of the object, which no pattern tells."""
 EPOCHS = 4
 
 
-def run(method: str, measurement: Measurement, epochs: int = EPOCHS) -> Outcome:
-    return solve(registry.resolve_method(method).create(measurement, "cpu", 1, None), Limit(epochs))
+def run(method: str, measurement: Measurement, epochs: int = EPOCHS, **options: object) -> Outcome:
+    return solve(registry.resolve_method(method, options).create(measurement, "cpu", 1, None), Limit(epochs))
 
 
 def mutual_intensity(probe: NDArray[np.complexfloating]) -> NDArray[np.complexfloating]:
@@ -44,7 +46,11 @@ def differ(a: NDArray[np.complexfloating], b: NDArray[np.complexfloating]) -> fl
 @pytest.mark.parametrize("shape", [(32, 32), (31, 36)])
 def test_the_truth_is_a_fixed_point(method: str, near_field: bool, shape: tuple[int, int]) -> None:
     problem = make_problem(shape, modes=2, near_field=near_field, start="truth", bad_pixels=True)
-    found = run(method, problem.measurement).estimate
+    # the patterns are of waves that wrap around
+    found = run(method, problem.measurement, **({"padding": False} if method == "joint" else {})).estimate
+    if method in CHOOSES_GAUGE:
+        scale = np.vdot(found.object, problem.object) / np.vdot(found.object, found.object)
+        found = replace(found, object=found.object * scale, probe=found.probe / scale)
     assert np.abs(found.object - problem.object).max() < 5e-4
     seen, true = mutual_intensity(found.probe), mutual_intensity(problem.probe)
     assert np.abs(seen - true).max() < 2e-3 * np.abs(true).max()

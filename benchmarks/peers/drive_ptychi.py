@@ -24,6 +24,7 @@ KINDS: dict[str, type[Any]] = {
     "rpie": api.RPIEOptions,
     "dm": api.DMOptions,
     "lsqml": api.LSQMLOptions,
+    "ad": api.AutodiffPtychographyOptions,
     "forward": api.EPIEOptions,
 }
 
@@ -38,6 +39,9 @@ def make_task(job: Job, problem: Problem, arrays: PtyChiArrays) -> PtychographyT
         for part in groups:
             group = getattr(group, part)
         setattr(group, name, value)
+    if job.method == "ad":
+        options.reconstructor_options.loss_function = api.LossFunctions.MSE_SQRT
+        options.object_options.optimizer = options.probe_options.optimizer = api.Optimizers.ADAM
     if job.batch is not None:
         options.reconstructor_options.batch_size = job.batch
     options.data_options.fft_shift = False

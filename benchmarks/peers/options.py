@@ -107,6 +107,19 @@ def _ptychi_lsqml(options: Options) -> Options:
     return mapped
 
 
+def _ptychi_ad(options: Options) -> Options:
+    """Adam on amplitudes. Rates are ours; Pty-Chi's probe has a scale of its own, so that images differ."""
+    mapped = {
+        "reconstructor_options.batch_size": options.pop("batch"),
+        "object_options.step_size": options.pop("object_rate"),
+        "probe_options.step_size": options.pop("probe_rate"),
+        "probe_options.optimization_plan.start": options.pop("probe_start"),
+    }
+    if (options["loss"], options["optimiser"], options["variation"]) != ("gaussian", "adam", 0.0):
+        raise Unsupported("Pty-Chi is compared in Adam with amplitudes and without regularisers: leave the defaults")
+    return mapped
+
+
 def _ptylab_epie(options: Options) -> tuple[str, Options]:
     mapped = {"betaObject": options.pop("alpha"), "betaProbe": options.pop("beta")}
     _at_once(options)
@@ -131,5 +144,6 @@ PTYCHI: dict[str, Callable[[Options], Options]] = {
     "rpie": _ptychi_pie,
     "dm": _ptychi_dm,
     "lsqml": _ptychi_lsqml,
+    "ad": _ptychi_ad,
 }
 PTYLAB: dict[str, Callable[[Options], tuple[str, Options]]] = {"epie": _ptylab_epie, "rpie": _ptylab_rpie}

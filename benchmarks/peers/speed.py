@@ -66,6 +66,7 @@ CONTESTS = [
     Contest("raar", 0, {}, ()),
     Contest("admm", 0, {}, ()),
     Contest("lsqml", 32, {}, ("ptychi",)),
+    Contest("ad", 32, {}, ("ptychi",)),
 ]
 
 

@@ -3,6 +3,7 @@
 // They do what the torch engines do, which are the reference and the fallback. Complex tensors come and go interleaved;
 // in here the real and imaginary parts lie apart, where arithmetic needs no shuffling.
 
+#include "gradients.hpp"
 #include "leastsquares.hpp"
 #include "projections.hpp"
 #include "visits.hpp"
@@ -77,10 +78,37 @@ int pty_able(int64_t n) { return pty::Plan<float>::able(static_cast<int>(n)); }
                                                               static_cast<const T*>(weight), how);                     \
     }
 
+#define PTY_EXPORT_GRADIENTS(suffix, T)                                                                                \
+    void* pty_make_gradients_##suffix(const PtyProblem* problem, int64_t threads) {                                    \
+        return pty::made<pty::Gradients<T>>(problem, threads);                                                         \
+    }                                                                                                                  \
+    void pty_free_gradients_##suffix(void* it) { delete static_cast<pty::Gradients<T>*>(it); }                         \
+    int pty_batch_##suffix(void* it, const int64_t* index, int64_t count, const PtyGradient* q) {                      \
+        try {                                                                                                          \
+            static_cast<pty::Gradients<T>*>(it)->batch(index, count, *q);                                              \
+            return 0;                                                                                                  \
+        } catch (const std::bad_alloc&) {                                                                              \
+            return 1;                                                                                                  \
+        }                                                                                                              \
+    }                                                                                                                  \
+    void pty_adam_##suffix(int64_t modes, int64_t count, void* values, const void* gradient, void* first,              \
+                           void* second, const void* bend, const double* how) {                                        \
+        pty::adam<T>(modes, count, static_cast<T*>(values), static_cast<const T*>(gradient), static_cast<T*>(first),   \
+                     static_cast<T*>(second), static_cast<const T*>(bend), static_cast<T>(how[0]), static_cast<T>(how[1]), static_cast<T>(how[2]),  \
+                     static_cast<T>(how[3]), static_cast<T>(how[4]), static_cast<T>(how[5]));                          \
+    }                                                                                                                  \
+    double pty_variation_##suffix(int64_t rows, int64_t columns, const void* object, void* gradient, double p,         \
+                                  double q, double epsilon) {                                                          \
+        return pty::variation<T>(rows, columns, static_cast<const T*>(object), static_cast<T*>(gradient), p, q,        \
+                                 static_cast<T>(epsilon));                                                             \
+    }
+
 PTY_EXPORT(f32, float)
 PTY_EXPORT(f64, double)
 PTY_EXPORT_PROJECTIONS(f32, float)
 PTY_EXPORT_PROJECTIONS(f64, double)
 PTY_EXPORT_LEASTSQUARES(f32, float)
 PTY_EXPORT_LEASTSQUARES(f64, double)
+PTY_EXPORT_GRADIENTS(f32, float)
+PTY_EXPORT_GRADIENTS(f64, double)
 }

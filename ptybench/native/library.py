@@ -36,6 +36,11 @@ class _Problem(ctypes.Structure):
     )
 
 
+def suffix_of(dtype: torch.dtype) -> str:
+    """How the functions for a complex type end."""
+    return _SUFFIX[dtype]
+
+
 def flavours() -> list[str]:
     """Builds that this processor can run, the fastest first."""
     capability = torch.backends.cpu.get_cpu_capability()

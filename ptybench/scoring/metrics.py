@@ -61,6 +61,9 @@ def _metrics() -> Iterable[Metric]:
     yield image("frc_truth_half_nyquist", "", "higher", -1, 1, "Fourier ring correlation at half of Nyquist")
     yield image("frc_truth_three_quarter_nyquist", "", "higher", -1, 1, "Fourier ring correlation at ¾ of Nyquist")
     yield image("resolution_m_frc_truth_0.5", "m", "lower", 0, None, "half period where the correlation falls to 0.5")
+    yield image(
+        "raster_artefact_power", "", "lower", 0, None, "mean square of the relative error with a raster's period"
+    )
     yield image("probe_cpcc_abs", "", "higher", 0, 1, "correlation of the probes' mutual intensities")
     yield image("position_error_median_px", "px", "lower", 0, None, "median position error, translation removed")
     yield image("position_error_affine_median_px", "px", "lower", 0, None, "median position error, affine map removed")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ptybench.errors import InvalidData, UnknownName
-from ptybench.scoring import data, image, parameters
+from ptybench.scoring import data, image, parameters, raster
 from ptybench.scoring.align import Aligned, align, register
 from ptybench.scoring.frame import Complex, Placed, centres_px
 from ptybench.scoring.frc import RingCorrelation, ring_correlation
@@ -169,6 +169,10 @@ def _image_values(aligned: Complex, truth: Truth, wanted: set[str]) -> dict[str,
         amplitudes, phases = image.amplitude_and_phase(aligned, truth.object, scored)
         values["ssim_amplitude"] = image.ssim(*amplitudes, scored, truth.amplitude_range)
         values["ssim_phase"] = image.ssim(*phases, scored, truth.phase_range_rad)
+    if "raster_artefact_power" in wanted:
+        steps = raster.raster_steps(truth.positions_px)
+        found = None if steps is None else raster.artefact_power(aligned, truth.object, scored, steps)
+        values["raster_artefact_power"] = found
     return values
 
 
