@@ -174,8 +174,9 @@ def _need_method(name: str, runs: Sequence[RunSpec]) -> None:
             if error.name in options:  # a misspelt option will never be there
                 raise
             absent = error.name in (name, *re.split("[>+]", name), *re.split("[>+:]", name))
-            why = f"the method {name}, which is not there yet" if absent else f"what {name} needs, {error}"
-            raise MissingError(f"needs {why}") from None
+            if absent:
+                raise MissingError(f"needs the method {name}, which is not there yet") from None
+            raise MissingError(f"the method {name} cannot be made here: {error}") from None
 
 
 def card_number(network: str, name: str) -> float:
