@@ -33,7 +33,7 @@ class DenoisingOptions(Weighted):
     """How an object is denoised.
 
     Args:
-        denoiser: ``bn``, ``realsn`` or ``blind``, networks of ptybench; ``tv``, ``nlm`` or ``bm3d``; or the path of a
+        denoiser: ``bn`` or ``realsn``, networks of ptybench; ``tv``, ``nlm`` or ``bm3d``; or the path of a
             safetensors file with a network of one's own.
         rho: how far to go towards what the denoiser makes of the object.
         rescale: what black and white are: ``dose`` takes all but the last 0.1 % of the values where the dose is at
