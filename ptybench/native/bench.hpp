@@ -133,13 +133,16 @@ void ramped(Plane<T> from, Plane<T> to, const T* a, const T* b, int h, int w, bo
 
 // What is done to rows of numbers, y of a plane; each reads as its first line.
 template <class T>
-PTY_INLINE void add_row(Plane<T> from, Plane<T> to, int y, int columns, T times) {  // to += times · from
-    const Row<T> a = from.row(y), b = to.row(y);
+PTY_INLINE void add_row(Row<T> from, Row<T> to, int columns, T times) {  // to += times · from
     PTY_SIMD
     for (int x = 0; x < columns; ++x) {
-        b.re[x] += times * a.re[x];
-        b.im[x] += times * a.im[x];
+        to.re[x] += times * from.re[x];
+        to.im[x] += times * from.im[x];
     }
+}
+template <class T>
+PTY_INLINE void add_row(Plane<T> from, Plane<T> to, int y, int columns, T times) {
+    add_row(from.row(y), to.row(y), columns, times);
 }
 template <class T>
 PTY_INLINE void product(Row<T> a, Row<T> b, Row<T> to, int columns) {  // to = a b
@@ -172,6 +175,11 @@ template <class T>
 PTY_INLINE void add_power(Row<T> a, T* to, int columns) {  // to += |a|²
     PTY_SIMD
     for (int x = 0; x < columns; ++x) to[x] += a.re[x] * a.re[x] + a.im[x] * a.im[x];
+}
+template <class T>
+PTY_INLINE void clear_row(Row<T> a, int columns) {  // a = 0
+    std::fill_n(a.re, columns, T(0));
+    std::fill_n(a.im, columns, T(0));
 }
 template <class T>
 PTY_INLINE void scale_row(Row<T> a, T times, int columns) {  // a *= times
@@ -224,6 +232,7 @@ void gather(Plane<T> from, T* to, int rows, int columns) {
     for (int y = 0; y < rows; ++y) write_row(from.row(y), to + 2L * y * columns, columns);
 }
 
+
 template <class T>
 void clear_rows(const Field<T>& field, int first, int end) {
     const Plane<T> plane = field.plane();
@@ -237,6 +246,10 @@ PTY_INLINE const T* interleaved(const void* array, std::ptrdiff_t row, int colum
     return static_cast<const T*>(array) + 2 * row * columns;
 }
 
+struct Segment {
+    int y, x, width;
+};
+
 // A measurement and its set-up, as every bench sees it.
 template <class T>
 class Scene {
@@ -248,14 +261,34 @@ class Scene {
         const T scale = T(1) / (static_cast<T>(h) * w);
         for (std::size_t i = 0; i < kernel.size(); ++i) kernel.plane().re[i] *= scale, kernel.plane().im[i] *= scale;
     }
-    // The first row of the canvas that some patterns touch, and the one after the last.
-    std::pair<int, int> rows(const int64_t* index, int64_t count) const {
-        int first = H, end = 0;
+    // The pixels of the canvas that some patterns touch, each once, row by row.
+    std::vector<Segment> touched(const int64_t* index, int64_t count) const {
+        std::vector<std::pair<int, int>> corners;  // by column
+        std::vector<char> changes(H + 1, 0);       // rows in which a window begins, or has ended
         for (int64_t i = 0; i < count; ++i) {
-            first = std::min<int>(first, p.corners[2 * index[i]]);
-            end = std::max<int>(end, p.corners[2 * index[i]] + h);
+            const int y = static_cast<int>(p.corners[2 * index[i]]);
+            corners.emplace_back(static_cast<int>(p.corners[2 * index[i] + 1]), y);
+            changes[y] = changes[y + h] = 1;
         }
-        return {first, end};
+        std::sort(corners.begin(), corners.end());
+        std::vector<Segment> found;
+        std::size_t above = 0;  // where the segments of the row before begin
+        for (int y = 0; y < H; ++y) {
+            const std::size_t begin = found.size();
+            if (!changes[y]) {
+                for (std::size_t i = above; i < begin; ++i) found.push_back({y, found[i].x, found[i].width});
+            } else {
+                for (const auto& [x, top] : corners) {
+                    if (y < top || y >= top + h) continue;
+                    if (found.size() > begin && x <= found.back().x + found.back().width)
+                        found.back().width = x + w - found.back().x;
+                    else
+                        found.push_back({y, x, w});
+                }
+            }
+            above = begin;
+        }
+        return found;
     }
     Plane<T> window(const Field<T>& canvas, int k) const {
         const Plane<T> all = canvas.plane();

@@ -93,7 +93,7 @@ struct Plane {
     T* re = nullptr;
     T* im = nullptr;
     std::ptrdiff_t pitch = 0;
-    Row<T> row(int y) const { return {re + y * pitch, im + y * pitch}; }
+    Row<T> row(int y, int x = 0) const { return {re + y * pitch + x, im + y * pitch + x}; }
     Plane swapped() const { return {im, re, pitch}; }
 };
 
@@ -103,7 +103,7 @@ class Field {
     Field() = default;
     Field(int rows, int columns) : pitch_(pad(columns)), size_(pitch_ * rows), block_(2 * size_ + 32) {}
     Plane<T> plane() const { return {block_.get(), block_.get() + size_ + 16, pitch_}; }
-    Row<T> row(int y) const { return plane().row(y); }
+    Row<T> row(int y, int x = 0) const { return plane().row(y, x); }
     std::size_t size() const { return size_; }
     void clear() { std::memset(block_.get(), 0, (2 * size_ + 16) * sizeof(T)); }
 

@@ -111,31 +111,29 @@ class LeastSquares {
     double together(const int64_t* index, int64_t count, bool refine, const T* weight, const PtyLeastSquares& how) {
         const int threads = crew_.size();
         std::vector<double> errors(threads, 0.0);
-        const auto [top, bottom] = scene_.rows(index, count);
-        const int first = top, end = bottom;
+        const std::vector<Segment> touched = scene_.touched(index, count);
+        const std::size_t n = touched.size();
         crew_.run([&](int t) {
             Desk& desk = *desks_[t];
-            clear_rows(desk.moves, first, end);
+            for (const Segment& at : touched) clear_row(desk.moves.row(at.y, at.x), at.width);
             for (auto& field : desk.turn) field.clear();
             for (int64_t i = count * t / threads; i < count * (t + 1) / threads; ++i)
                 errors[t] += look(desk, i, static_cast<int>(index[i]), refine, how);
         });
-        const Plane<T> moves = desks_[0]->moves.plane();
         crew_.run([&](int t) {
-            for (int y = first + (end - first) * t / threads; y < first + (end - first) * (t + 1) / threads; ++y) {
-                T *re = moves.re + y * moves.pitch, *im = moves.im + y * moves.pitch;
-                for (int s = 1; s < threads; ++s) add_row(desks_[s]->moves.plane(), moves, y, W, T(1));
-                const T* scale = weight + static_cast<std::ptrdiff_t>(y) * W;
+            for (std::size_t i = n * t / threads; i < n * (t + 1) / threads; ++i) {
+                const Segment at = touched[i];
+                const Row<T> move = desks_[0]->moves.row(at.y, at.x);
+                for (int s = 1; s < threads; ++s) add_row(desks_[s]->moves.row(at.y, at.x), move, at.width, T(1));
+                const T* scale = weight + static_cast<std::ptrdiff_t>(at.y) * W + at.x;
                 PTY_SIMD
-                for (int x = 0; x < W; ++x) re[x] *= scale[x], im[x] *= scale[x];
+                for (int x = 0; x < at.width; ++x) move.re[x] *= scale[x], move.im[x] *= scale[x];
             }
             if (!refine) return;
             for (int m = 0; m < M; ++m)
                 for (int y = h * t / threads; y < h * (t + 1) / threads; ++y) {
-                    const Plane<T> turn = turn_[m].plane();
-                    std::fill_n(turn.re + y * turn.pitch, w, T(0));
-                    std::fill_n(turn.im + y * turn.pitch, w, T(0));
-                    for (int s = 0; s < threads; ++s) add_row(desks_[s]->turn[m].plane(), turn, y, w, T(1));
+                    clear_row(turn_[m].row(y), w);
+                    for (int s = 0; s < threads; ++s) add_row(desks_[s]->turn[m].row(y), turn_[m].row(y), w, T(1));
                 }
         });
         products_.assign(count, Products());
@@ -146,8 +144,10 @@ class LeastSquares {
         T object_step, probe_step;
         solve(refine, how, object_step, probe_step);
         crew_.run([&](int t) {
-            for (int y = first + (end - first) * t / threads; y < first + (end - first) * (t + 1) / threads; ++y)
-                add_row(moves, object_.plane(), y, W, object_step);
+            for (std::size_t i = n * t / threads; i < n * (t + 1) / threads; ++i) {
+                const Segment at = touched[i];
+                add_row(desks_[0]->moves.row(at.y, at.x), object_.row(at.y, at.x), at.width, object_step);
+            }
             if (!refine) return;
             for (int m = 0; m < M; ++m)
                 for (int y = h * t / threads; y < h * (t + 1) / threads; ++y)

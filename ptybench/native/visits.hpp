@@ -208,11 +208,10 @@ class Visits {
             turns_.push_back(fields<T>(M, h, w));
         }
         std::vector<double> errors(threads, 0.0);
-        const auto [top, bottom] = scene_.rows(index, count);
-        const int first = top, end = bottom;
+        const std::vector<Segment> touched = scene_.touched(index, count);
         stand_still();
         crew_.run([&](int t) {
-            clear_rows(moves_[t], first, end);
+            for (const Segment& at : touched) clear_row(moves_[t].row(at.y, at.x), at.width);
             for (auto& turn : turns_[t]) turn.clear();
             for (int64_t i = count * t / threads; i < count * (t + 1) / threads; ++i) {
                 Desk& desk = *desks_[t];
@@ -221,11 +220,12 @@ class Visits {
                 update(desk, index[i], scene_.window(moves_[t], index[i]), turns_[t]);
             }
         });
-        if (mean) share(index, count, first, end);
+        if (mean) share(index, count, touched);
         const T part = mean ? T(1) / count : T(1);
         crew_.run([&](int t) {
-            for (int y = first + (end - first) * t / threads; y < first + (end - first) * (t + 1) / threads; ++y)
-                for (int s = 0; s < threads; ++s) add_moves(moves_[s].plane(), y, mean ? shares_.data() + static_cast<std::size_t>(y) * W : nullptr);
+            const std::size_t n = touched.size();
+            for (std::size_t i = n * t / threads; i < n * (t + 1) / threads; ++i)
+                for (int s = 0; s < threads; ++s) add_moves(moves_[s], touched[i], mean);
             if (!refine_) return;
             for (int m = 0; m < M; ++m)
                 for (int s = 0; s < threads; ++s)
@@ -364,27 +364,32 @@ class Visits {
         return found.value();
     }
 
-    void add_moves(Plane<T> moves, int y, const T* share) {
-        if (!share) return add_row(moves, object_.plane(), y, W, T(1));
-        const Row<T> o = object_.row(y), move = moves.row(y);
+    T* shared(const Segment& at) { return shares_.data() + static_cast<std::size_t>(at.y) * W + at.x; }
+    void add_moves(const Field<T>& moves, const Segment& at, bool mean) {
+        const Row<T> o = object_.row(at.y, at.x), move = moves.row(at.y, at.x);
+        if (!mean) return add_row(move, o, at.width, T(1));
+        const T* share = shared(at);
         PTY_SIMD
-        for (int x = 0; x < W; ++x) {
+        for (int x = 0; x < at.width; ++x) {
             o.re[x] += share[x] * move.re[x];
             o.im[x] += share[x] * move.im[x];
         }
     }
-    // One by the number of these windows that cover a pixel, 1 where none does.
-    void share(const int64_t* index, int64_t count, int first, int end) {
+    // One by the number of these windows that cover a pixel.
+    void share(const int64_t* index, int64_t count, const std::vector<Segment>& touched) {
         shares_.resize(static_cast<std::size_t>(H) * W);
-        T *begin = shares_.data() + static_cast<std::size_t>(first) * W, *stop = shares_.data() + static_cast<std::size_t>(end) * W;
-        std::fill(begin, stop, T(0));
+        for (const Segment& at : touched) std::fill_n(shared(at), at.width, T(0));
         for (int64_t i = 0; i < count; ++i) {
             T* row = shares_.data() + scene_.p.corners[2 * index[i]] * W + scene_.p.corners[2 * index[i] + 1];
             for (int y = 0; y < h; ++y, row += W)
                 PTY_SIMD
                 for (int x = 0; x < w; ++x) row[x] += 1;
         }
-        for (T* at = begin; at < stop; ++at) *at = T(1) / std::max(*at, T(1));
+        for (const Segment& at : touched) {
+            T* row = shared(at);
+            PTY_SIMD
+            for (int x = 0; x < at.width; ++x) row[x] = T(1) / row[x];
+        }
     }
 
     static constexpr T unknown = -1;
