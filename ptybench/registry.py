@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptybench.errors import DuplicateName, InvalidData, InvalidOption, UnknownName
 from ptybench.specs import Tunable, Weighted
+from ptybench.tables import paper_tasks
 
 if TYPE_CHECKING:
     import torch
@@ -478,8 +479,6 @@ def _task_files() -> Iterator[tuple[str, str, Any]]:
 
 def _paper_tasks() -> dict[str, tuple[str, dict[str, Any]]]:
     """Origin and tables of every task that stands in the file of a paper, by name."""
-    from ptybench.task import paper_tasks
-
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for paper, item in paper_files().items():
         origin = f"ptybench.tasks.papers/{paper}.toml"

@@ -9,8 +9,6 @@ and a whole table by its name (``probe={"kind": "gaussian", "fwhm_m": 4e-7}``).
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +21,7 @@ from ptybench.errors import InvalidData, InvalidOption, UnknownName
 from ptybench.optics.probes import ApertureProbe, GaussianProbe, PinholeProbe, ZonePlateProbe
 from ptybench.optics.scans import Scan
 from ptybench.specs import Spec, validation_sentence
+from ptybench.tables import merge
 from ptybench.types import Propagation
 
 Domain = Literal["train", "dev", "release"]
@@ -220,35 +219,6 @@ def task_of(raw: dict[str, Any], where: str, tier: Tier = "small", overrides: di
     return overridden(task, overrides) if overrides else task
 
 
-def paper_tasks(raw: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """Return the tables of every task in the file of a paper, ``[tasks.NAME]``, by name.
-
-    A task may be ``like`` another one of the file and say only what differs, in its tiers too.
-
-    Args:
-        raw: the TOML document.
-        where: its name, for error messages.
-
-    Raises:
-        UnknownName: where a task is like none of them.
-        InvalidData: where tasks are like each other.
-
-    """
-    own: Mapping[str, dict[str, Any]] = raw.get("tasks", {})
-
-    def settled(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-        if name in seen:
-            raise InvalidData(f"{where}: the task {name} is like itself, by way of {' and '.join(seen)}")
-        if name not in own:
-            raise UnknownName(f"task of {where}", name, own)
-        tables = deepcopy(own[name])
-        base = settled(tables.pop("like"), (*seen, name)) if "like" in tables else {}
-        merge(base, tables)
-        return base | {"name": name}
-
-    return {name: settled(name, ()) for name in own}
-
-
 def overridden(task: Task, overrides: dict[str, Any]) -> Task:
     """Return a task with other values; names and errors are those of :func:`parse_task`."""
     tree = task.model_dump()
@@ -264,15 +234,6 @@ def _validate(raw: dict[str, Any], error: type[Exception], prefix: str) -> Task:
         return Task.model_validate(raw)
     except ValidationError as problem:
         raise error(prefix + validation_sentence(problem)) from None
-
-
-def merge(base: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Lay nested ``changes`` over ``base``, in place."""
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            merge(base[key], value)
-        else:
-            base[key] = value
 
 
 def field_paths(task: Task) -> list[str]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from ptybench.native import library
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv(library.VARIABLE, "on")
     spec = importlib.util.spec_from_file_location("device_benchmark", FOLDER / "device.py")
     assert spec is not None
     assert spec.loader is not None
@@ -24,7 +28,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(sys.modules, "device_benchmark", module)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "CHECKED", [("rpie", {"batch": 7}), ("dm", {})])
-    return module
+    yield module
+    library.loaded.cache_clear()  # it chooses engines for its process
 
 
 def test_the_command_measures_and_writes_tables(

@@ -40,8 +40,19 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in [*lines, *inline] if line.startswith("ptybench ")]
 
 
+SCRIPTS = {"benchmarks.md", "cuda.md", "performance.md"}
+"""Documents about commands that are scripts."""
+
+
 def test_there_are_commands_to_look_at() -> None:
-    assert all(len(commands(path)) > 1 for path in DOCUMENTS)
+    assert all(len(commands(path)) > 1 for path in DOCUMENTS if path.name not in SCRIPTS)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_scripts_are_where_documents_say(path: Path) -> None:
+    named = re.findall(r"(?:python|bash) ((?:benchmarks|docs|\.ci)/[\w./]+)", path.read_text(encoding="utf-8"))
+    assert named or path.name not in SCRIPTS
+    assert all((ROOT / script).is_file() for script in named)
 
 
 def understand(words: list[str]) -> None:

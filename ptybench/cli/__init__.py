@@ -47,7 +47,7 @@ EXAMPLES: dict[Command, str] = {
     tune: "ptybench tune --task low_dose --method epie --trials 20\n"
     "ptybench tune --task all --method all --jobs 2\n"
     "ptybench tune --task low_dose --method rpie --grid alpha=0.1:1.0:10",
-    map_: "ptybench map --task pine_low_dose --method epie,rpie --metric frc_truth_half_nyquist --figure map.svg",
+    map_: "ptybench map --task pine_low_dose --method epie,rpie --figure map.svg",
     reproduce: "ptybench reproduce pine --plan\n"
     "ptybench reproduce pine --claims P1,P5 --seeds 0-4 --jobs 2 --out claims",
     leaderboard: "ptybench leaderboard --task low_overlap --format md\n"

@@ -157,6 +157,7 @@ class Differentiable:
         place = dict(zip(index, range(len(index)), strict=True)) if len(set(index)) == len(index) else {}
         assert place, "a pattern stands twice in a batch"
         for part in self.model.parts(index, len(objects) * len(probe)):
+            assert isinstance(part, list)
             at = [place[k] for k in part]
             self._part(part, at, objects, probe, positions[at], sight, sampling, wanted, found)
 
