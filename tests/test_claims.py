@@ -724,10 +724,10 @@ year = 2026
 doi = "10.0/none"
 
 [runs]
-dap_p.method = "later:poisson"
-dap_g.method = "later:gaussian"
-dap_r.method = "later:r"
-dap_constant = { method = "later:poisson", options = { held = "constant" } }
+dap_p.method = "new:poisson"
+dap_g.method = "new:gaussian"
+dap_r.method = "new:r"
+dap_constant = { method = "new:poisson", options = { held = "constant" } }
 autodiff.method = "autodiff"
 crop = { method = "autodiff", options = { sampler = "crop" } }
 epie.method = "epie"
@@ -735,15 +735,15 @@ admm.method = "admm"
 nothing.method = "initial_guess"
 
 [claims]
-D1 = { says = "s", place = "p", needs = ["method:later:poisson"], task = "low_dose", set = { photons = 1e3 }, \
+D1 = { says = "s", place = "p", needs = ["method:new:poisson"], task = "low_dose", set = { photons = 1e3 }, \
 run = ["dap_p", "dap_g", "dap_r"], metric = "cpcc_abs", reduce = "range", comparator = "<=", value = 0.03 }
-D2 = { says = "s", place = "p", needs = ["method:later:poisson"], task = "low_dose", run = "dap_p", metric = "cpcc_abs", \
+D2 = { says = "s", place = "p", needs = ["method:new:poisson"], task = "low_dose", run = "dap_p", metric = "cpcc_abs", \
 checks = [{ points = [1e3], comparator = "better_than:epie" }, { points = [1e4], comparator = "better_than:admm" }] }
-D4 = { says = "s", place = "p", needs = ["method:later:poisson", "metric:periodic_artefact"], task = "low_overlap", \
+D4 = { says = "s", place = "p", needs = ["method:new:poisson", "metric:periodic_artefact"], task = "low_overlap", \
 run = "dap_p", metric = "periodic_artefact", per = "epie", comparator = "<=", value = 0.5 }
-D5 = { says = "s", place = "p", needs = ["method:later:poisson"], task = "low_dose", run = "dap_p", metric = "cpcc_abs", \
+D5 = { says = "s", place = "p", needs = ["method:new:poisson"], task = "low_dose", run = "dap_p", metric = "cpcc_abs", \
 comparator = "better_than:dap_constant" }
-D6 = { says = "s", place = "p", needs = ["method:later:poisson"], task = "low_dose", run = "dap_p", metric = "cpcc_abs", \
+D6 = { says = "s", place = "p", needs = ["method:new:poisson"], task = "low_dose", run = "dap_p", metric = "cpcc_abs", \
 until = 0.8, comparator = "better_than:dap_constant" }
 S1 = { says = "s", place = "p", task = "position_jitter", run = "epie", metric = "position_error_affine_median_px", \
 per = "nothing", comparator = "<=", value = 0.1 }
@@ -767,7 +767,7 @@ def test_claims_of_other_papers_can_be_said() -> None:
     assert settled["S6"].missing == "needs the paper's measurement"
     first, second = (settled["S4"].trials[0].own, settled["S4"].trials[0].other or [])
     assert [one.point for one in (*first, *second)] == [0.1, 0.3]
-    assert "method later:poisson" in str(settled["D1"].missing)
+    assert "method new:poisson" in str(settled["D1"].missing)
     metric = {"needs": ["metric:periodic_artefact"]}
     later = {name: one.model_copy(update=metric) for name, one in found.claims.items()}
     later_found = replace(found, claims=later)
