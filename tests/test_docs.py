@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import shlex
+import tomllib
 import subprocess
 import sys
 import tomllib
@@ -157,3 +158,9 @@ def test_versions_agree() -> None:
     assert re.search(
         r"^## \[(Unreleased|" + re.escape(project["version"]) + r")\]", (ROOT / "CHANGELOG.md").read_text(), re.M
     )
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    there = {f"ptybench.{path.parent.name}" for path in (ROOT / "ptybench").glob("*/__init__.py")}
+    assert there <= set(listed)
