@@ -6,7 +6,6 @@ import json
 import re
 import runpy
 import shlex
-import tomllib
 import subprocess
 import sys
 import tomllib
