@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -64,7 +65,11 @@ def start(cases: list[dict[str, Any]], folder: Path) -> list[subprocess.Popen[st
     port, started = free_port(), []
     for rank in range(2):
         command = [sys.executable, team_of_two.__file__, str(rank), str(port), str(folder)]
-        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, text=True))
+        # beside this file lies what it imports, which PYTHONSAFEPATH would not find
+        paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+        started.append(
+            subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths})
+        )
         assert started[-1].stdin is not None
         started[-1].stdin.write(json.dumps(cases) + "\n")
         started[-1].stdin.close()
