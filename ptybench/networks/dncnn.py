@@ -51,7 +51,8 @@ class DnCNN(nn.Module):
         for k, (inputs, outputs) in enumerate(pairwise(sizes)):
             inner = 0 < k < depth - 1
             if variant == "realsn":
-                parts.append(NormalizedConv2d(inputs, outputs))
+                layer: nn.Conv2d = NormalizedConv2d(inputs, outputs)
+                parts.append(layer)
             else:
                 layer = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not inner)
                 # the last layer from zero: a network begins by leaving every image as it is
@@ -59,6 +60,8 @@ class DnCNN(nn.Module):
                 parts += [layer, nn.BatchNorm2d(outputs)] if inner else [layer]
             if k < depth - 1:
                 parts.append(nn.ReLU())
+            # channels last: faster in training on a CPU
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
         self.parts = nn.Sequential(*parts)
 
     def residual(self, image: Tensor) -> Tensor:
