@@ -60,7 +60,8 @@ def _done(
     """
 
     def launched() -> Any:
-        with torch.cuda.device_of(like):  # Triton launches on the current device, whosever the tensors are
+        # Triton launches on the current device, whosever the tensors are
+        with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]
             return ours()
 
     key = name, str(like.device), like.dtype, key
