@@ -24,15 +24,21 @@ from ptybench.solver import Limit, solve
 from ptybench.team import joined
 from ptybench.types import Measurement
 
+able = library.able
+
 
 def found(asked: dict[str, Any], measurement: Measurement) -> dict[str, Any]:
     """Object, probe, data errors, positions and transforms of a reconstruction."""
+    with patch.object(library, "able", able if asked["compiled"] else lambda model: False):
+        return _found(asked, measurement)
+
+
+def _found(asked: dict[str, Any], measurement: Measurement) -> dict[str, Any]:
     base: Any = load_method(asked["method"])
     kind = type(base.__name__, (base,), {"dtype": torch.complex128}) if asked["double"] else base
     solver = kind(measurement, kind.Options(**asked["options"]), seed=5)
     errors: list[float] = []
-    with patch.object(library, "able", library.able if asked["compiled"] else lambda model: False):
-        outcome = solve(solver, Limit(asked["epochs"]), on_step=lambda step: errors.append(step.data_error))
+    outcome = solve(solver, Limit(asked["epochs"]), on_step=lambda step: errors.append(step.data_error))
     positions = outcome.estimate.positions_px
     arrays = {"object": solver.object.numpy(), "probe": solver.probe.numpy(), "positions": positions}
     return {**arrays, "errors": np.array(errors), "ffts": outcome.cost.ffts}
