@@ -6,10 +6,9 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
 
-from ptybench.cli.progress import LINE_SECONDS, clock
+from ptybench.cli.progress import LINE_SECONDS, bars, clock
 
 
 class Counting:
@@ -24,18 +23,7 @@ class Counting:
         self._what = what
         self._from: tuple[float, int] | None = None
         self._said = 0.0
-        console = Console(stderr=True)
-        self._live = console.is_terminal and not console.is_dumb_terminal
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            transient=True,
-            disable=not self._live,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._progress, self._live = bars(BarColumn(bar_width=24), TextColumn("{task.description}", markup=False))
         self._bar = self._progress.add_task("", total=None)
 
     def __enter__(self) -> Counting:

@@ -11,13 +11,29 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 
 if TYPE_CHECKING:
     from ptybench.runner.run import Progress as Standing
     from ptybench.runner.run import RunResult
 
 LINE_SECONDS = 10.0
+
+
+def bars(*columns: ProgressColumn) -> tuple[Progress, bool]:
+    """Return bars on stderr, and whether it is a terminal that can show them; elsewhere they are mute."""
+    console = Console(stderr=True)
+    live = console.is_terminal and not console.is_dumb_terminal
+    progress = Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not live,
+        refresh_per_second=5,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    return progress, live
 
 
 def clock(seconds: float | None) -> str:
@@ -70,18 +86,10 @@ class ProgressLine:
         self._lock = threading.Lock()
         self._said: dict[str, tuple[str, float]] = {}
         self._bars: dict[str, TaskID] = {}
-        console = Console(stderr=True)
-        self._live = console.is_terminal and not console.is_dumb_terminal
-        self._progress = Progress(
+        self._progress, self._live = bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
             TextColumn("{task.fields[standing]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not self._live,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
         )
 
     def __enter__(self) -> ProgressLine:

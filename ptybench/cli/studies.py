@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 
-from ptybench.cli.progress import LINE_SECONDS, clock
+from ptybench.cli.progress import LINE_SECONDS, bars, clock
 from ptybench.readable import number
 
 if TYPE_CHECKING:
@@ -39,18 +38,10 @@ class StudyLine:
         self._bars: dict[int, TaskID] = {}
         self._said: dict[int, float] = {}
         self._lock = threading.Lock()
-        console = Console(stderr=True)
-        self._live = console.is_terminal and not console.is_dumb_terminal
-        self._progress = Progress(
+        self._progress, self._live = bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
             TextColumn("{task.fields[standing]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not self._live,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
         )
 
     def __enter__(self) -> StudyLine:

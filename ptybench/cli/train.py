@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
 
 from ptybench.cli.options import Json, parse_duration, parse_settings
 from ptybench.cli.output import Output
-from ptybench.cli.progress import LINE_SECONDS, clock
+from ptybench.cli.progress import LINE_SECONDS, bars, clock
 
 if TYPE_CHECKING:
     from ptybench.training.loop import Standing
@@ -84,18 +83,7 @@ class TrainingLine:
 
     def __init__(self, name: str) -> None:
         self._name, self._said = name, -math.inf
-        console = Console(stderr=True)
-        self._live = console.is_terminal and not console.is_dumb_terminal
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            transient=True,
-            disable=not self._live,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._progress, self._live = bars(BarColumn(bar_width=24), TextColumn("{task.description}", markup=False))
         self._bar = self._progress.add_task("", total=None)
 
     def __enter__(self) -> TrainingLine:

@@ -148,10 +148,15 @@ class BlockMatching(Classical):
 CLASSICAL: dict[str, type[Classical]] = {"tv": TotalVariation, "nlm": NonLocalMeans, "bm3d": BlockMatching}
 
 
+def weights_folder() -> Path:
+    """The folder of the weights that ship with ptybench, with their cards."""
+    return Path(str(resources.files("ptybench.baselines").joinpath("weights")))
+
+
 def network_names() -> list[str]:
     """The networks that ship with ptybench: their weights lie in ``baselines/weights``."""
-    folder = Path(str(resources.files("ptybench.baselines").joinpath("weights")))
-    return sorted(path.name.removeprefix("dncnn_").removesuffix(SUFFIX) for path in folder.glob(f"dncnn_*{SUFFIX}"))
+    found = weights_folder().glob(f"dncnn_*{SUFFIX}")
+    return sorted(path.name.removeprefix("dncnn_").removesuffix(SUFFIX) for path in found)
 
 
 def network_path(name: str) -> Path:
@@ -166,7 +171,7 @@ def network_path(name: str) -> Path:
     if name not in network_names():
         known = {*network_names(), *CLASSICAL}
         raise UnknownName("denoiser", name, known, f"known are {', '.join(sorted(known))}, or the path of a {SUFFIX}")
-    return Path(str(resources.files("ptybench.baselines").joinpath("weights", f"dncnn_{name}{SUFFIX}")))
+    return weights_folder() / f"dncnn_{name}{SUFFIX}"
 
 
 def make_denoiser(name: str, device: torch.device, sigma: float = LEVEL) -> Denoiser:
