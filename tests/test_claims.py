@@ -216,6 +216,27 @@ def test_the_claims_of_pine_are_complete(tier: Any) -> None:
                     assert laboratory.members(member_side)
 
 
+@pytest.mark.parametrize(("name", "claims"), [("dap", "D1 D2 D3 D4 D5 D6 D7"), ("scicompty", "S1 S2 S3 S4 S5 S6")])
+@pytest.mark.parametrize("tier", ["small", "paper"])
+def test_the_claims_of_gradient_methods_can_all_be_tested(name: str, claims: str, tier: Any) -> None:
+    found = load_paper(name, tier)
+    assert list(found.claims) == claims.split()
+    settled = cases(Laboratory(found, tier, "release", [0], "cpu"), list(found.claims))
+    assert not [one.missing for one in settled if one.missing]
+    sides = [one for claim in found.claims.values() for check_ in claim.checks for one in (check_.side, check_.other)]
+    assert set(found.runs) == {run for one in sides if one is not None for run in one.runs}, "a run that no claim needs"
+
+
+@pytest.mark.parametrize("name", ["dap", "pine"])
+def test_runs_are_searched_on_as_many_settings_as_what_they_are_compared_with(name: str) -> None:
+    found = load_paper(name)
+    sizes = {key: math.prod(map(len, run.grid.values())) for key, run in found.runs.items()}
+    for claim in found.claims.values():
+        for one in claim.checks:
+            if one.other is not None:
+                assert {sizes[run] for run in one.side.runs} == {sizes[run] for run in one.other.runs}, claim.id
+
+
 def test_a_paper_that_does_not_exist() -> None:
     with pytest.raises(UnknownName, match="did you mean 'pine'"):
         load_paper("pin")
