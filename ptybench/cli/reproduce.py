@@ -56,7 +56,7 @@ class Wanted:
     domain: DomainName = "release"
     "Seed domain: what was tuned on dev is tested on release."
     options: Literal["paper", "dev"] = "paper"
-    "Options of the paper, or for every run those of its grid that are best on the domain dev."
+    "Options of the paper's file, or for every run those of its grid that are best on the domain dev."
     set_: Annotated[
         list[str] | None,
         Parameter(
