@@ -83,7 +83,7 @@ class Classical(Denoiser):
 class TotalVariation(Classical):
     """Least total variation at a distance that noise explains (Chambolle 2004, 10.1023/B:JMIV.0000011325.36760.1e).
 
-    The weight is in units of the noise; of those from 0.3 to 1.4 it has the best mean PSNR over both kinds of dead leaves
+    The weight is in units of the noise; of 0.3 to 1.4 it has the best mean PSNR over both kinds of dead leaves
     of the domain ``train``, at a noise of 15/255.
     """
 
