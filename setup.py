@@ -9,7 +9,8 @@ from setuptools import Extension, setup
 
 SOURCES = ["ptybench/native/engine.cpp"]
 HEADERS = [
-    f"ptybench/native/{name}.hpp" for name in ("fft", "bench", "visits", "projections", "leastsquares", "gradients")
+    f"ptybench/native/{name}.hpp"
+    for name in ("fft", "bench", "visits", "projections", "leastsquares", "gradients", "chains")
 ]
 FLAGS = ["-std=c++17", "-O3", "-ffast-math", "-pthread", "-fno-semantic-interposition", "-Wno-psabi"]
 FLAVOURS = {"plain": []}

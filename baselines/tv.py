@@ -11,6 +11,7 @@ class TotalVariation(DenoisingAddition):
     """Denoising of the object by total variation after each epoch, in the place of PINE's network (scikit-image)."""
 
     adds = "tv"
+    version = 2
 
     class Options(DenoisingOptions):
         """Those of every denoising, with one denoiser."""

@@ -10,7 +10,6 @@ file in ``ptybench.tasks``, in a package of the entry-point group ``ptybench.tas
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
@@ -18,14 +17,14 @@ import inspect
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ptybench.declared import Declared, declared, declared_generators, declared_tasks
 from ptybench.errors import DuplicateName, InvalidData, InvalidOption, UnknownName
 from ptybench.specs import Tunable, Weighted
 from ptybench.tables import paper_tasks
@@ -71,28 +70,6 @@ class ResolvedMethod:
     weights: str | None = None
 
 
-@dataclass(frozen=True)
-class Declared:
-    """What a source says of a method or an addition, read without running it.
-
-    Args:
-        name: ``epie``, ``admm:poisson``; of an addition ``xcorr``.
-        title: first line of the docstring.
-        fixed: options that a variant fixes.
-        addition: true for an addition.
-        refines: what an addition finds beside object and probe.
-        bases: methods that an addition is listed and swept with.
-
-    """
-
-    name: str
-    title: str
-    fixed: dict[str, Any] = field(default_factory=dict)
-    addition: bool = False
-    refines: frozenset[str] = frozenset()
-    bases: tuple[str, ...] = ()
-
-
 _plugins: dict[str, Path] = {}  # name of a method or an addition → plug-in file
 _task_plugins: dict[str, Path] = {}  # task name → TOML file
 _generator_plugins: dict[str, Path] = {}  # generator name → plug-in file
@@ -128,7 +105,7 @@ def _known() -> dict[str, tuple[Declared, str]]:
         _refuse_duplicate("method", point.name, found)
         found[point.name] = Declared(point.name, ""), point.value
     for name, path in _plugins.items():
-        found[name] = {one.name: one for one in _declared(path.read_text(encoding="utf-8"))}[name], str(path)
+        found[name] = {one.name: one for one in declared(path.read_text(encoding="utf-8"))}[name], str(path)
     return {name: found[name] for name in sorted(found)}
 
 
@@ -323,12 +300,12 @@ def add_plugin(path: Path) -> list[str]:
         return [_add_task(path)]
     try:
         text = path.read_text(encoding="utf-8")
-        declared, tasks, generators = _declared(text), _declared_tasks(text), _declared_generators(text)
+        methods, tasks, generators = declared(text), declared_tasks(text), declared_generators(text)
     except OSError as error:
         raise InvalidData(f"cannot read the plug-in {path}: {error.strerror}") from None
     except (SyntaxError, UnicodeDecodeError) as error:
         raise InvalidData(f"the plug-in {path} is not Python: {error}") from None
-    names = [one.name for one in declared]
+    names = [one.name for one in methods]
     if not names and not tasks and not generators:
         raise InvalidData(
             f'the plug-in {path} holds no method: expected a Solver subclass with a `name = "…"`, or `TASKS = ["…"]`'
@@ -381,57 +358,10 @@ def _sources() -> dict[str, tuple[Declared, str]]:
     ]
     controls = resources.files("ptybench").joinpath("controls.py").read_text(encoding="utf-8")
     for text, module in [*places, (controls, "ptybench.controls")]:
-        for one in _declared(text):
+        for one in declared(text):
             _refuse_duplicate("method", one.name, found)
             found[one.name] = one, module
     return found
-
-
-@cache  # also because Python 3.11 cannot parse in two threads at a time (gh-106905)
-def _declared(text: str) -> list[Declared]:
-    """Every class with a literal ``name`` or ``adds`` and its variants, without running anything."""
-    found = []
-    for node in ast.parse(text).body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        said = _literals(node)
-        title = (ast.get_docstring(node) or "").partition("\n")[0]
-        if isinstance(said.get("adds"), str):
-            refines, bases = frozenset(said.get("refines", ())), tuple(said.get("bases", ()))
-            found.append(Declared(said["adds"], title, addition=True, refines=refines, bases=bases))
-        elif isinstance(said.get("name"), str):
-            found.append(Declared(said["name"], title))
-            for variant, fixed in said.get("variants", {}).items():
-                found.append(Declared(f"{said['name']}:{variant}", f"{title[:-1]}, {variant}.", fixed))
-    return found
-
-
-def _literals(node: ast.ClassDef) -> dict[str, Any]:
-    """The class attributes that are plain values."""
-    found = {}
-    for line in node.body:
-        target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
-        value = getattr(line, "value", None)
-        if isinstance(target, ast.Name) and isinstance(value, ast.expr):
-            with suppress(ValueError, TypeError):
-                found[target.id] = ast.literal_eval(value)
-    return found
-
-
-def _declared_tasks(text: str) -> list[str]:
-    """The strings of a literal ``TASKS = […]``, without running anything."""
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "TASKS" for t in node.targets):
-            try:
-                names = ast.literal_eval(node.value)
-            except ValueError:
-                names = None
-            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-                raise InvalidData(
-                    'a plug-in\'s TASKS must be a plain list of file names, such as TASKS = ["mine.toml"]'
-                )
-            return list(names)
-    return []
 
 
 @cache
@@ -523,10 +453,7 @@ def list_tasks() -> list[Listed]:
     found: dict[str, Listed] = {}
     for name, origin, item in _task_files():
         _refuse_duplicate("task", name, {known: (listed, listed.origin) for known, listed in found.items()})
-        try:
-            title = tomllib.loads(item.read_text(encoding="utf-8")).get("title", "")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidData(f"the task {origin}/{item.name} is not TOML: {error}") from None
+        title = read_toml(item, f"the task {origin}/{item.name}").get("title", "")
         found[name] = Listed(name, str(title), origin)
     for name, (origin, raw) in _paper_tasks().items():
         _refuse_duplicate("task", name, {known: (listed, listed.origin) for known, listed in found.items()})
@@ -585,23 +512,14 @@ def _known_generators() -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for item in resources.files("ptybench.datasets").iterdir():
         if item.name.endswith(".py"):
-            for name, title in _declared_generators(item.read_text(encoding="utf-8")).items():
+            for name, title in declared_generators(item.read_text(encoding="utf-8")).items():
                 _refuse_duplicate("generator", name, found)
                 found[name] = title, f"ptybench.datasets.{item.name.removesuffix('.py')}"
     for point in _installed("ptybench.generators", tuple(sys.path)):
         _refuse_duplicate("generator", point.name, found)
         found[point.name] = "", point.value
     for name, path in _generator_plugins.items():
-        found[name] = _declared_generators(path.read_text(encoding="utf-8"))[name], str(path)
-    return found
-
-
-def _declared_generators(text: str) -> dict[str, str]:
-    """Name and title of every class with a literal ``generates``, without running anything."""
-    found = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.ClassDef) and isinstance(name := _literals(node).get("generates"), str):
-            found[name] = (ast.get_docstring(node) or "").partition("\n")[0]
+        found[name] = declared_generators(path.read_text(encoding="utf-8"))[name], str(path)
     return found
 
 

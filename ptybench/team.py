@@ -214,11 +214,18 @@ def joined(
         )
         dist.barrier()  # one that left at once would leave others waiting for its address
     except RuntimeError as error:
+        _part()
         raise MethodFailed(team.lost(error)) from None
     _now = team
     try:
         yield team
     finally:
         _now = _ALONE
-        with suppress(RuntimeError):
+        _part()
+
+
+def _part() -> None:
+    """Leave the group, as far as there is one: the next reconstruction has another."""
+    with suppress(RuntimeError):
+        if dist.is_initialized():
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Claims: what a file may say, what is read off records, and verdicts that cannot contradict themselves."""
+"""Claims: what a file may say, the cells that it needs, and the way from records to a page."""
 
 from __future__ import annotations
 
@@ -6,445 +6,25 @@ import itertools
 import json
 import math
 import tomllib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from scipy import stats
+from papers import FILE, check, paper, points, record, side
 
 from ptybench.claims.cells import Laboratory
 from ptybench.claims.figures import draw
-from ptybench.claims.paper import COMPARATORS, Check, Paper, Side, load_paper, read_paper, with_options
-from ptybench.claims.reading import Reading, better, curve_at, rank_correlation, read, reduced, win_rate
+from ptybench.claims.paper import COMPARATORS, load_paper, read_paper, with_options
 from ptybench.claims.results import cases, cells_of, judged, measure
-from ptybench.claims.verdict import ALPHA, Outcome, claim_verdict, interval, outcome, seed_margins
+from ptybench.claims.verdict import interval
 from ptybench.claims.words import check_words
 from ptybench.cli import main
 from ptybench.errors import InvalidData, PtybenchError, UnknownName, UsageError
 from ptybench.leaderboard.hypermap import maps_of
-from ptybench.leaderboard.statistics import one_sided_p, signed_rank_p, signed_rank_tails, student_interval
-from ptybench.records import Provenance, Record, TracePoint
+from ptybench.records import TracePoint
 from ptybench.registry import load_task
-
-FINITE = st.floats(-1e3, 1e3).map(lambda x: round(x, 6))
-SEEDS = st.integers(2, 8)
-
-
-def check(comparator: str, **fields: Any) -> Check:
-    return Check(**({"task": "low_dose", "run": "a", "metric": "frc_truth_area", "comparator": comparator} | fields))
-
-
-def readings(values: Sequence[float | Reading | None]) -> dict[int, Reading | None]:
-    plain = [one if one is None or isinstance(one, Reading) else Reading.of(one) for one in values]
-    return dict(enumerate(plain))
-
-
-def verdict_of(comparator: str, own: Sequence[Any], other: Sequence[Any] | None = None, **fields: Any) -> str:
-    return outcome(check(comparator, **fields), readings(own), None if other is None else readings(other)).verdict
-
-
-# --- verdicts --------------------------------------------------------------------------------------------------------
-
-PAIRS = SEEDS.flatmap(lambda n: st.tuples(*[st.lists(FINITE, min_size=n, max_size=n)] * 2))
-
-
-@given(PAIRS, st.floats(0, 10), st.sampled_from(["frc_truth_area", "nrmse_complex"]))
-def test_a_comparison_and_its_reverse_are_never_both_reproduced(
-    pair: tuple[list[float], list[float]], by: float, metric: str
-) -> None:
-    first, second = pair
-    both = [verdict_of("better_than:b", *two, value=by, metric=metric) for two in ((first, second), (second, first))]
-    assert both.count("reproduced") < 2
-    if by == 0 and "reproduced" in both:
-        assert sorted(both) == ["not reproduced", "reproduced"]
-
-
-@given(PAIRS)
-def test_better_depends_on_the_direction_of_the_metric(pair: tuple[list[float], list[float]]) -> None:
-    first, second = pair
-    assert verdict_of("better_than:b", first, second) == verdict_of(
-        "better_than:b", second, first, metric="nrmse_complex"
-    )
-    assert verdict_of("better_than:b", first, second) == verdict_of(
-        "better_than:b", second, first, reduce="range", points=[1, 2]
-    )
-
-
-@given(PAIRS, st.floats(0, 100), st.permutations(range(8)))
-def test_the_order_of_the_seeds_and_a_shift_of_both_do_not_matter(
-    pair: tuple[list[float], list[float]], shift: float, order: list[int]
-) -> None:
-    own, other = (np.array(one) for one in pair)
-    mixed = [place for place in order if place < len(own)]
-    before = outcome(check("better_than:b"), readings(own.tolist()), readings(other.tolist()))
-    after = outcome(check("better_than:b"), readings(own[mixed].tolist()), readings(other[mixed].tolist()))
-    assert before.verdict == after.verdict
-    assume(before.p_for is not None and min(abs(before.p_for - ALPHA), abs(before.p_for - 1 + ALPHA)) > 1e-3)
-    assume(np.std(own - other) > 1e-3)
-    moved = outcome(check("better_than:b"), readings((own + shift).tolist()), readings((other + shift).tolist()))
-    assert moved.verdict == before.verdict
-
-
-@given(st.lists(FINITE, min_size=2, max_size=8), FINITE, st.floats(0, 100))
-def test_what_holds_by_a_margin_holds_more_easily(values: list[float], value: float, less: float) -> None:
-    first = outcome(check(">=", value=value), readings(values), None)
-    second = outcome(check(">=", value=value - less), readings(values), None)
-    if first.verdict == "reproduced":
-        assert second.verdict == "reproduced"
-    if second.verdict == "not reproduced":
-        assert first.verdict == "not reproduced"
-
-
-@given(st.lists(FINITE, min_size=2, max_size=8), FINITE)
-def test_at_least_and_at_most_are_never_both_refused(values: list[float], value: float) -> None:
-    both = [verdict_of(sign, values, value=value) for sign in (">=", "<=")]
-    assert both.count("not reproduced") < 2
-    if set(values) != {value}:
-        assert both.count("reproduced") < 2
-
-
-@given(PAIRS, st.floats(0.01, 100))
-def test_close_is_symmetric_and_no_contradiction_to_not_worse(
-    pair: tuple[list[float], list[float]], tolerance: float
-) -> None:
-    first, second = pair
-    close = [verdict_of("close_to:b", *two, tolerance=tolerance) for two in ((first, second), (second, first))]
-    assert close[0] == close[1]
-    if close[0] == "reproduced":
-        for two in ((first, second), (second, first)):
-            assert verdict_of("not_worse_than:b", *two, tolerance=tolerance) == "reproduced"
-
-
-@given(PAIRS, st.floats(0, 1))
-def test_equal_is_said_of_every_single_seed(pair: tuple[list[float], list[float]], tolerance: float) -> None:
-    first, second = pair
-    holds = all(abs(a - b) <= tolerance for a, b in zip(first, second, strict=True))
-    found = verdict_of("equals:b", first, second, tolerance=tolerance)
-    assume(all(abs(abs(a - b) - tolerance) > 1e-9 or a == b for a, b in zip(first, second, strict=True)))
-    assert found == ("reproduced" if holds else "not reproduced")
-    assert verdict_of("equals:b", first, first) == "reproduced"
-
-
-def test_the_examples_of_every_verdict() -> None:
-    assert verdict_of("better_than:b", [0.61, 0.62, 0.63], [0.5, 0.52, 0.51]) == "reproduced"
-    assert verdict_of("better_than:b", [0.5, 0.52, 0.51], [0.61, 0.62, 0.63]) == "not reproduced"
-    assert verdict_of("better_than:b", [0.5, 0.7, 0.6], [0.61, 0.62, 0.63]) == "inconclusive"
-    assert verdict_of("better_than:b", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]) == "not reproduced"
-    assert verdict_of("not_worse_than:b", [0.5, 0.5], [0.5, 0.5], tolerance=0) == "reproduced"
-    assert verdict_of("within", [0.5, 0.51, 0.49], value=0.5, tolerance=0.05) == "reproduced"
-    assert verdict_of("within", [0.7, 0.71, 0.69], value=0.5, tolerance=0.05) == "not reproduced"
-    assert verdict_of("within", [0.4, 0.6], value=0.5, tolerance=0.05) == "inconclusive"
-    assert verdict_of(">=", [0.9], value=0.5) == "inconclusive", "one seed tells no spread"
-    assert verdict_of(">=", [0.9, None, 0.9], value=0.5) == "inconclusive", "a run is missing"
-
-
-@pytest.mark.parametrize("n", [3, 5])
-@pytest.mark.parametrize("comparator", ["better_than:b", "close_to:b"])
-def test_a_claim_on_the_edge_is_rarely_decided(n: int, comparator: str) -> None:
-    """The level is held where the claim is just not true: for a difference of 0, and of the tolerance."""
-    rng, draws = np.random.default_rng(n), 1500
-    edge = 0.0 if comparator.startswith("better") else 100.0
-    wrong = {"reproduced": 0, "not reproduced": 0, "inconclusive": 0}
-    for _ in range(draws):
-        found = verdict_of(comparator, rng.normal(edge, 1, n).tolist(), [0.0] * n, tolerance=100.0)
-        wrong[found] += 1
-    allowed = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / draws)
-    assert wrong["reproduced"] / draws < allowed
-    assert wrong["not reproduced"] / draws < allowed
-
-
-@given(st.lists(FINITE, min_size=2, max_size=8))
-def test_the_test_is_that_of_scipy_and_agrees_with_its_interval(values: list[float]) -> None:
-    assume(np.std(values) > 1e-6)
-    p = one_sided_p(values)
-    assert p == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue, rel=1e-6)
-    low, high = student_interval(values, 1 - 2 * ALPHA) or (0.0, 0.0)
-    assume(min(abs(low), abs(high)) > 1e-6)
-    assert (low > 0) == (p < ALPHA)
-    assert (high < 0) == (one_sided_p([-one for one in values]) < ALPHA)
-
-
-@given(st.lists(FINITE, min_size=1, max_size=9, unique_by=abs))
-def test_tails_of_the_signed_rank_test(values: list[float]) -> None:
-    assume(0 not in values)
-    expected = [stats.wilcoxon(values, alternative=side, method="exact").pvalue for side in ("less", "greater")]
-    assert signed_rank_tails(values) == pytest.approx(expected)
-    assert signed_rank_p(values) == pytest.approx(min(1.0, 2 * min(expected)))
-
-
-# --- runs that failed, and values beyond the budget ------------------------------------------------------------------
-
-FAILED = Reading.of(-math.inf)  # the worst of a metric of which more is better
-
-
-def test_failures_count_against_the_run_that_fails() -> None:
-    assert verdict_of("better_than:b", [FAILED] * 3, [0.5, 0.6, 0.7]) == "not reproduced"
-    assert verdict_of("better_than:b", [0.5, 0.6, 0.7], [FAILED] * 3) == "reproduced"
-    assert verdict_of("better_than:b", [FAILED] * 3, [FAILED] * 3) == "inconclusive"
-    # one failure among three is no certainty, among many wins neither
-    assert verdict_of("better_than:b", [FAILED, 0.9, 0.9], [0.5] * 3) == "inconclusive"
-    assert verdict_of("better_than:b", [0.9, 0.91, 0.92, 0.93, 0.94, 0.95], [FAILED] + [0.5] * 5) == "reproduced"
-
-
-def test_what_is_only_known_to_lie_beyond_is_used_where_its_sign_is_certain() -> None:
-    never = Reading(300, math.inf)
-    until = {"until": 0.95, "metric": "frc_truth_area"}
-    assert verdict_of("better_than:b", [40, 50, 45], [never] * 3, **until) == "reproduced"
-    assert verdict_of("better_than:b", [never] * 3, [40, 50, 45], **until) == "not reproduced"
-    assert verdict_of("better_than:b", [never] * 3, [never] * 3, **until) == "inconclusive"
-    half = check("<=", value=0.5, per="b", **until)
-    assert seed_margins(half, Reading.of(40) / never, None) == (0.5 - 40 / 300,)
-    assert seed_margins(half, Reading.of(200) / never, None) is None, (
-        "200 of more than 300 may be more than half, or less"
-    )
-    assert seed_margins(half, never / Reading.of(40), None) == (0.5 - 300 / 40,)
-
-
-@given(st.tuples(FINITE, FINITE), st.tuples(FINITE, FINITE), st.floats(0, 1), st.floats(0, 1))
-def test_bounds_hold_whatever_the_numbers_are(
-    a: tuple[float, float], b: tuple[float, float], x: float, y: float
-) -> None:
-    first, second = (Reading(min(one), max(one)) for one in (a, b))
-    p, q = (one.low + share * (one.high - one.low) for one, share in ((first, x), (second, y)))
-    difference = first - second
-    assert difference is not None
-    assert difference.low - 1e-6 <= p - q <= difference.high + 1e-6
-    ratio = first / second
-    if ratio is not None:
-        assert ratio.low - 1e-6 <= p / q <= ratio.high * (1 + 1e-9) + 1e-6
-
-
-def test_claims_of_several_checks() -> None:
-    def of(verdict: Any, p_against: float | None = 0.5) -> Outcome:
-        return Outcome(verdict, "", {}, 0.01, p_against)
-
-    yes, open_, no = of("reproduced"), of("inconclusive"), of("not reproduced", 0.01)
-    assert claim_verdict([yes, yes]) == "reproduced"
-    assert claim_verdict([yes, open_]) == "inconclusive"
-    assert claim_verdict([yes, no]) == "not reproduced"
-    # with twenty chances to find something against it, one in a hundred is none
-    assert claim_verdict([no, *[yes] * 19]) == "inconclusive"
-    assert claim_verdict([yes, of("not reproduced", None)]) == "not reproduced"
-    assert claim_verdict([]) == "not testable here"
-
-
-# --- records ---------------------------------------------------------------------------------------------------------
-
-
-def record(seed: int = 0, method: str = "a", status: Any = "ok", **fields: Any) -> Record:
-    trace = fields.pop("trace", [])
-    return Record(
-        key=f"{seed:064x}",
-        status=status,
-        seed=seed,
-        method=method,
-        method_version="1",
-        device="cpu",
-        epochs=trace[-1].epoch if trace else 0,
-        trace=trace,
-        provenance=Provenance(package_version="0", code_hash="0"),
-        created="2026-01-01",
-        **fields,
-    )
-
-
-def points(values: dict[int, float], metric: str = "frc_truth_area") -> list[TracePoint]:
-    return [TracePoint(epoch=epoch, seconds=0.1 * epoch, metrics={metric: value}) for epoch, value in values.items()]
-
-
-def side(**fields: Any) -> Side:
-    return Side(**({"task": "low_dose", "run": "a", "metric": "frc_truth_area"} | fields))
-
-
-def test_a_run_is_read_at_its_end_at_an_epoch_or_at_a_second() -> None:
-    one = record(trace=points({10: 0.3, 20: 0.5, 40: 0.6}))
-    assert read(one, side()) == Reading.of(0.6)
-    assert read(one, side(epoch=20)) == Reading.of(0.5)
-    assert read(one, side(epoch=30)) is None, "no checkpoint there"
-    assert read(one, side(epoch=100)) == Reading.of(0.6), "it had converged before"
-    assert read(one, side(seconds=2.5)) == Reading.of(0.5)
-    assert read(one, side(seconds=0.5)) is None
-    assert read(None, side()) is None
-    assert read(record(status="killed"), side()) is None
-    assert read(record(status="diverged"), side()) == FAILED
-    assert read(record(status="timeout"), side(metric="nrmse_complex")) == Reading.of(math.inf)
-
-
-def test_epochs_and_seconds_until_a_value() -> None:
-    one = record(trace=points({10: 0.3, 20: 0.5, 40: 0.6}))
-    assert read(one, side(until=0.55)) == Reading.of(pytest.approx(30))
-    assert read(one, side(until=0.55, counted_in="seconds")) == Reading.of(pytest.approx(3.0))
-    assert read(one, side(until=0.2)) == Reading.of(10), "no later than its first checkpoint"
-    assert read(one, side(until=0.7)) == Reading(40, math.inf)
-    assert read(record(status="diverged"), side(until=0.5)) == Reading.of(math.inf)
-    falling = record(trace=points({1: 4.0, 3: 2.0}, "nrmse_complex"))
-    assert read(falling, side(until=3.0, metric="nrmse_complex")) == Reading.of(pytest.approx(2))
-    assert better(side(until=0.5)) == -1
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=10), st.floats(0, 1), st.floats(0, 1))
-def test_a_harder_goal_is_reached_later(values: list[float], first: float, second: float) -> None:
-    one = record(trace=points(dict(enumerate(values, 1))))
-    easy, hard = (read(one, side(until=goal)) for goal in sorted((first, second)))
-    assert easy is not None
-    assert hard is not None
-    assert easy.low <= hard.low + 1e-9
-    if hard.value is not None:
-        assert easy.value is not None
-
-
-def test_the_correlation_at_a_frequency() -> None:
-    point = TracePoint(epoch=5, metrics={"frc_truth_area": 0.5}, frc_truth=[1.0, 0.5, 0.0])
-    one = record(trace=[point], frc_frequency=[1e6, 2e6, 3e6])
-    assert curve_at(one, point, 1.5e6) == pytest.approx(0.75)
-    assert read(one, side(metric="frc_truth", frequency_per_um=2.5)) == Reading.of(pytest.approx(0.25))
-    assert read(one, side(metric="frc_truth", frequency_per_um=3.5)) is None
-    again = Record.model_validate(one.document())
-    assert again.trace[0].frc_truth == [1.0, 0.5, 0.0]
-    assert "frc_frequency" not in record(trace=points({1: 0.5})).document()
-
-
-def test_reductions() -> None:
-    values = [Reading.of(0.8), Reading.of(0.5), Reading.of(0.6)]
-
-    def of(how: str, **fields: Any) -> float | None:
-        found = reduced(values, side(reduce=how, points=[1, 2, 3], **fields))
-        return None if found is None else found.value
-
-    assert of("mean") == pytest.approx(1.9 / 3)
-    assert of("best") == 0.8
-    assert of("worst") == 0.5
-    assert of("best", metric="nrmse_complex") == 0.5
-    assert of("range") == pytest.approx(0.3)
-    assert of("spread") == pytest.approx(np.std([0.8, 0.5, 0.6], ddof=1))
-    assert of("loss") == pytest.approx(0.2)
-    assert of("loss", metric="nrmse_complex") == pytest.approx(-0.2)
-    broken = reduced([Reading.of(0.8), FAILED], side(reduce="loss", points=[1, 2]))
-    assert broken == Reading.of(math.inf)
-    assert reduced([Reading.of(0.8), None], side(reduce="mean", points=[1, 2])) is None
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.lists(st.floats(0, 1), min_size=1, max_size=6))
-def test_win_rates_of_both_sides_add_up_to_one(first: list[float], second: list[float]) -> None:
-    a, b = ([Reading.of(one) for one in values] for values in (first, second))
-    both = [win_rate(*two, side(reduce="win_rate:b", vary="grid"), False) for two in ((a, b), (b, a))]
-    assert sum(one.low for one in both if one is not None) == pytest.approx(1)
-    wins = sum((x > y) + 0.5 * (x == y) for x, y in itertools.product(first, second))
-    assert both[0] == Reading.of(pytest.approx(wins / len(first) / len(second)))
-
-
-def test_rank_correlation_over_the_epochs() -> None:
-    trace = [
-        TracePoint(epoch=epoch, metrics={"ssim_phase": epoch / 10, "distance_error_relative": 1 / epoch})
-        for epoch in range(1, 9)
-    ]
-    one = record(trace=trace)
-    assert rank_correlation(one, "ssim_phase", "distance_error_relative") == pytest.approx(-1)
-    assert rank_correlation(record(trace=trace[:2]), "ssim_phase", "distance_error_relative") is None
-
-
-def test_costs_are_those_of_an_epoch() -> None:
-    one = record(trace=points({10: 0.3})).model_copy(update={"epochs": 20})
-    one = one.model_copy(update={"cost": one.cost.model_copy(update={"solver_seconds": 4.0, "ffts": 100})})
-    assert read(one, side(metric="seconds_per_epoch")) == Reading.of(0.2)
-    assert read(one, side(metric="ffts_per_epoch")) == Reading.of(5)
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-FILE = """
-[paper]
-title = "A trial"
-authors = "N. N."
-journal = "None"
-year = 2026
-doi = "10.0/none"
-
-[tasks.base]
-title = "A small task"
-asks = "Does it run?"
-source = "nobody"
-primary_metric = "frc_truth_area"
-specimen = { kind = "particles" }
-probe = { kind = "aperture", numerical_aperture = 9e-4, defocus_m = 3.67e-4 }
-scan = { overlap = 0.6, grid = [3, 3] }
-geometry = { distance_m = 1.0 }
-dose = { photons = 1e5 }
-budget = { epochs = 3, trace = [1, 2], curves = [2, 3] }
-
-[tasks.bright]
-like = "base"
-dose = { photons = 1e6 }
-
-[tasks.thin]
-like = "bright"
-scan = { overlap = 0.75, grid = [5, 5] }
-ladder = { name = "every", field = "scan.every", values = [1, 2] }
-
-[runs.a]
-method = "epie"
-options = { alpha = 0.5 }
-on.bright = { alpha = 0.7 }
-grid = { alpha = [0.2, 0.9], beta = [0.5, 1.0] }
-
-[runs.b]
-method = "rpie"
-grid = { alpha = [0.2, 0.9], beta = [0.5, 1.0] }
-
-[claims.first]
-says = "a is better than nothing"
-place = "here"
-task = "base"
-run = "a"
-metric = "frc_truth_area"
-checks = [
-    { comparator = ">=", value = -1 },
-    { comparator = "equals:a", epoch = 2, against = { epoch = 2 } },
-    { metric = "frc_truth", frequency_per_um = 1.0, comparator = "<=", value = 1 },
-]
-
-[claims.second]
-says = "a is as good as b on every setting"
-place = "there"
-task = "bright"
-run = "a"
-metric = "frc_truth_half_nyquist"
-vary = "grid"
-checks = [{ reduce = "win_rate:b", comparator = ">=", value = 0 }, { reduce = "spread", comparator = "<=", value = 9 }]
-
-[claims.third]
-says = "thin scans cost nothing"
-place = "nowhere"
-task = "thin"
-run = "a"
-metric = "frc_truth_area"
-points = [1, 2]
-reduce = "loss"
-comparator = "<="
-value = 2
-
-[claims.later]
-says = "a method to come"
-place = "nowhere"
-needs = ["method:no_such_method"]
-task = "base"
-run = "a"
-metric = "frc_truth_area"
-comparator = ">="
-value = 0
-
-[tiers.paper]
-runs.a.grid.alpha = [0.1, 0.2, 0.3]
-"""
-
-
-def paper(text: str = FILE, tier: Any = "small") -> Paper:
-    return read_paper(tomllib.loads(text), "trial", "trial.toml", tier)
 
 
 def test_a_file_is_understood() -> None:
@@ -540,7 +120,7 @@ comparator = "<="
 value = 1.0
 """
     )
-    monkeypatch.setattr("ptybench.claims.cells.weights_folder", lambda: tmp_path)
+    monkeypatch.setattr("ptybench.networks.denoisers.weights_folder", lambda: tmp_path)
     laboratory = Laboratory(paper(text), "small", "dev", [0, 1], "cpu")
     assert "dncnn_toy.card.json" in str(cases(laboratory, ["card"])[0].missing)
     card = tmp_path / "dncnn_toy.card.json"
@@ -599,6 +179,7 @@ def test_the_command_runs_what_is_missing_and_writes_the_page(
     written = json.loads((out / "trial.json").read_text())
     assert [one["checks"] for one in written["claims"]] == [one["checks"] for one in document["claims"]]
     page = (out / "trial.md").read_text()
+    assert "--seeds 0-1 --claims first,third,later --domain dev --device cpu --out" in page
     for claim in written["claims"]:
         assert f"## {claim['id']}" in page
         if claim["figure"]:
@@ -633,6 +214,27 @@ def test_the_claims_of_pine_are_complete(tier: Any) -> None:
             for member_side in (one.side, one.other):
                 if member_side is not None and member_side.task and member_side.runs[0] in ("epie", "rpie"):
                     assert laboratory.members(member_side)
+
+
+@pytest.mark.parametrize(("name", "claims"), [("dap", "D1 D2 D3 D4 D5 D6 D7"), ("scicompty", "S1 S2 S3 S4 S5 S6")])
+@pytest.mark.parametrize("tier", ["small", "paper"])
+def test_the_claims_of_gradient_methods_can_all_be_tested(name: str, claims: str, tier: Any) -> None:
+    found = load_paper(name, tier)
+    assert list(found.claims) == claims.split()
+    settled = cases(Laboratory(found, tier, "release", [0], "cpu"), list(found.claims))
+    assert not [one.missing for one in settled if one.missing]
+    sides = [one for claim in found.claims.values() for check_ in claim.checks for one in (check_.side, check_.other)]
+    assert set(found.runs) == {run for one in sides if one is not None for run in one.runs}, "a run that no claim needs"
+
+
+@pytest.mark.parametrize("name", ["dap", "pine"])
+def test_runs_are_searched_on_as_many_settings_as_what_they_are_compared_with(name: str) -> None:
+    found = load_paper(name)
+    sizes = {key: math.prod(map(len, run.grid.values())) for key, run in found.runs.items()}
+    for claim in found.claims.values():
+        for one in claim.checks:
+            if one.other is not None:
+                assert {sizes[run] for run in one.side.runs} == {sizes[run] for run in one.other.runs}, claim.id
 
 
 def test_a_paper_that_does_not_exist() -> None:

@@ -16,11 +16,13 @@ import pytest
 import team_of_two
 import torch
 from problems import make_problem
+from torch.distributed import HashStore, PrefixStore  # type: ignore[attr-defined]
 
 import ptybench
-from ptybench.errors import InvalidOption
+from ptybench.errors import InvalidOption, MethodFailed
 from ptybench.records import Record
 from ptybench.runner.ranks import Ranks
+from ptybench.team import joined
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("dm", {}), ("dm", {"average": 2, "fourier_relax": 0.1}), ("raar", {"inner": 2}), ("ap", {}), ("admm", {}),
@@ -129,6 +131,17 @@ def test_a_process_that_is_lost_does_not_hang_the_other(signal: str, tmp_path: P
             one.wait()
     with np.load(tmp_path / "0.npz") as found:
         assert "another of the 2 processes of the run has ended or does not answer" in str(found["refused"])
+
+
+def test_after_others_that_did_not_come_there_can_be_another_team() -> None:
+    store = HashStore()
+    with (
+        pytest.raises(MethodFailed, match="another of the 2 processes"),
+        joined(PrefixStore("0", store), 0, 2, 5, patience_s=1),
+    ):
+        pass
+    with joined(PrefixStore("1", store), 0, 1, 5) as team:
+        assert team.total(2.0) == 2.0
 
 
 def torchrun(*words: str, folder: Path) -> Record:

@@ -99,6 +99,20 @@ def test_modulus(dtype: torch.dtype, bad: bool, modes: int, monkeypatch: pytest.
 
 @here
 @pytest.mark.usefixtures("served")
+def test_modulus_of_waves_that_do_not_lie_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    waves, measured = random(4, 45, 2, 19, dtype=torch.complex64).permute(0, 2, 3, 1), torch.rand(4, 1, 19, 45)
+    other = waves.clone()
+    by_kernels(monkeypatch)
+
+    def torchs() -> torch.Tensor:
+        return waves.mul_(0.5).abs().square().sum()
+
+    fused.modulus(waves, measured.to(DEVICE), None, 0.0, torchs)
+    assert near(waves, 0.5 * other)  # torch's work, for the kernel cannot
+
+
+@here
+@pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float32], ids=str)
 @pytest.mark.parametrize("kind", ["all differ", "all the same", "flat"])
 def test_overlap_add_is_torchs_to_the_bit(dtype: torch.dtype, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

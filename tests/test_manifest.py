@@ -448,8 +448,10 @@ def test_more_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with h5py.File(tmp_path / "m.h5", "w") as file:  # chunks that nobody wrote take no room on disk
         file.create_dataset("patterns", (10**6, 4096, 4096), np.uint16, chunks=(1, 512, 512))
         file["positions_px"] = np.zeros((10**6, 2))
-    with pytest.raises(NotEnoughMemory, match="--crop or --bin"):
-        load_measurement(tmp_path / "m.h5")
+    for place in ("auto", "device", "file"):
+        monkeypatch.setenv("PTYBENCH_PATTERNS", place)
+        with pytest.raises(NotEnoughMemory, match="--crop or --bin"):
+            load_measurement(tmp_path / "m.h5")
     monkeypatch.setattr(memory, "available_bytes", lambda: None)
     memory.require(10**18, "a machine that does not say")
 
@@ -492,6 +494,8 @@ def test_a_measurement_of_ours_loads_as_it_is(tmp_path: Path) -> None:
     hdf5.save_measurement(tmp_path / "m.h5", m)
     found = load_measurement(tmp_path / "m.h5").measurement
     np.testing.assert_array_equal(found.initial.probe, m.initial.probe)
+    # not to thin out is no other cell
+    assert load_measurement(tmp_path / "m.h5", every=1).provenance == load_measurement(tmp_path / "m.h5").provenance
     with pytest.raises(InvalidData, match="takes no geometry"):
         load_measurement(tmp_path / "m.h5", bin=2)
 

@@ -222,6 +222,28 @@ def test_positions_and_distance_may_change(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @built
+@pytest.mark.parametrize("kind", [DM, ADMM])
+def test_windows_of_projections_may_move(kind: type[ProjectionSolver], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On whole pixels residuals owe the probe's last change, in the windows of that time."""
+    found = []
+    for compiled in (True, False):
+        with monkeypatch.context() as patch:
+            if not compiled:
+                patch.setattr(library, "able", lambda model: False)
+            double = type("Double", (kind,), {"dtype": torch.complex128})
+            solver = double(make_problem().measurement, kind.Options(subpixel=False), seed=5)
+            solver.step()  # from a flat object, which looks the same in every window
+            solver.step()
+            solver.place(np.round(solver.model.positions_px) + np.random.default_rng(0).integers(-2, 3, (25, 2)))
+            solver.step()
+            solver.step()
+            assert (solver._kernel is not None) == compiled
+            found.append((solver.object, solver.residual))
+    for ours, torchs in zip(*found, strict=True):
+        assert differ(ours, torchs) < 1e-8
+
+
+@built
 @pytest.mark.parametrize("overlaps", ["mean", "sum"])
 def test_threads_share_a_batch(overlaps: str) -> None:
     measurement = make_problem().measurement

@@ -72,7 +72,12 @@ def test_patterns_in_a_file_are_an_array_of_float32(counts: Measurement, tmp_pat
     assert frames.kept == np.uint32
     assert frames.shape == array.shape
     assert frames.size == array.size
-    for index in (3, -1, slice(2, 9, 3), np.s_[1:4, 5:, :7], np.s_[2, 3, 4]):
+    corner = np.zeros(array.shape, bool)
+    corner[3:5, 2:4, 7] = True
+    for index in (
+        3, -1, slice(2, 9, 3), np.s_[1:4, 5:, :7], np.s_[2, 3, 4], np.s_[[4, 2], 5], np.s_[..., 3:5], np.s_[None],
+        corner,
+    ):  # fmt: skip
         assert_array_equal(frames[index], array[index])
         assert frames[index].dtype == np.float32
     chosen = np.array([20, 3, 11])
@@ -99,6 +104,24 @@ def test_patterns_in_pieces_or_compressed(layout: dict[str, Any], counts: Measur
     frames = PatternFile(tmp_path / "other.h5", "a/b")
     assert_array_equal(np.asarray(frames), counts.intensities)
     assert_array_equal(frames[np.array([7, 2])][:], counts.intensities[[7, 2]])
+
+
+@pytest.mark.usefixtures("_small_blocks")
+@pytest.mark.parametrize("kind", [">u2", ">u4", "<u8", "i1", "<f2", ">f4"])
+@pytest.mark.parametrize("place", ["host", "file"])
+def test_patterns_of_any_type_in_a_file_can_be_streamed(
+    place: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = make_problem(noise=True).measurement
+    m = replace(m, intensities=np.minimum(m.intensities, np.float32(100)))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["patterns"] = m.intensities.astype(kind)
+    frames: Any = PatternFile(tmp_path / "other.h5", "patterns")
+    monkeypatch.setenv("PTYBENCH_PATTERNS", place)
+    model = ForwardModel(replace(m, intensities=frames), CPU)
+    assert model.patterns.place == place
+    assert torch.equal(model.amplitudes, torch.from_numpy(np.fft.ifftshift(np.sqrt(m.intensities), axes=(1, 2))))
+    assert all(torch.equal(model.measured(k), model.amplitudes[k]) for k in model.ahead([3, 24, 0]))
 
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
@@ -183,6 +206,13 @@ def test_amplitudes_are_at_hand_in_any_turn(
     for k in there.ahead(list(range(24, -1, -1))):
         assert torch.equal(there.measured(k), here.measured(k))
     assert torch.equal(there.amplitudes, here.amplitudes)
+    every, counted = list(range(25)), 0
+    for k in there.ahead(every):
+        for other in there.ahead(every[:-10:-1]) if k == 3 else ():  # somebody else in between
+            assert torch.equal(there.measured(other), here.measured(other))
+        assert torch.equal(there.measured(k), here.measured(k))
+        counted += 1
+    assert counted == 25
 
 
 def test_a_gpu_would_make_the_same_amplitudes(counts: Measurement) -> None:

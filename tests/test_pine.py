@@ -106,11 +106,13 @@ def test_extreme_pixels_set_the_global_scale_alone(problem: Problem) -> None:
     spoilt[0, 0] = 60 + 60j
     change = {}
     for rescale in ("dose", "global"):
-        clean, _ = settled(problem, obj, denoiser="realsn", rescale=rescale)
-        after, _ = settled(problem, spoilt, denoiser="realsn", rescale=rescale)
+        clean, _ = settled(problem, obj, denoiser="bn", rescale=rescale)
+        after, _ = settled(problem, spoilt, denoiser="bn", rescale=rescale)
         middle = tuple(slice(size // 2 - 8, size // 2 + 8) for size in obj.shape)
         change[rescale] = np.abs(after - clean)[middle].max()
-    assert change["dose"] == 0 < change["global"]
+    # rounding in a tile of the kernels knows of all its pixels
+    assert change["dose"] < 1e-6, change
+    assert change["global"] > 100 * change["dose"], change
 
 
 def test_light_is_where_the_probe_passes(problem: Problem) -> None:

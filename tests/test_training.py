@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 import torch
 
 from ptybench.cli import main
+from ptybench.cli.options import parse_settings
 from ptybench.errors import InvalidData, InvalidOption, MethodFailed, UnknownName
 from ptybench.networks.dncnn import DnCNN, deployed
 from ptybench.networks.files import read_chain, read_tensors
 from ptybench.training import evaluation
+from ptybench.training.card import command
 from ptybench.training.loop import Standing, Training, learning_rate, train_network
 from ptybench.training.recipe import Recipe, config_names, read_recipe
 
@@ -168,6 +171,15 @@ def test_recipes_that_ship() -> None:
         assert max(rates) == pytest.approx(recipe.learning_rate, rel=1e-3)
         assert rates[-1] == pytest.approx(recipe.last_learning_rate, rel=0.01)
         assert min(rates[:50]) > 0
+
+
+def test_a_card_names_the_command_of_its_recipe() -> None:
+    for changes in ({}, {"steps": 7, "noise": [0.0, 9.0], "title": "Mine, short"}):
+        card = {"name": "dncnn_realsn", "recipe": read_recipe("dncnn", "realsn", changes).model_dump(mode="json")}
+        words = shlex.split(command(card))
+        assert words[:5] == ["ptybench", "train", "dncnn", "--config", "realsn"]
+        assert words[5::2] == ["--set"] * len(changes)
+        assert parse_settings(words[6::2]) == changes
 
 
 def test_the_command(

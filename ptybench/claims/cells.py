@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from ptybench.claims.paper import CURVE, Check, Claim, Paper, RunSpec, Side
@@ -191,6 +189,8 @@ def card_number(network: str, name: str) -> float:
         UnknownName: where the card has no such number.
 
     """
+    from ptybench.networks.denoisers import weights_folder
+
     path = weights_folder() / f"dncnn_{network}.card.json"
     if not path.is_file():
         raise MissingError(f"needs the card {path.name} of a trained network, which is not there yet")
@@ -202,11 +202,6 @@ def card_number(network: str, name: str) -> float:
     if isinstance(node, bool) or not isinstance(node, int | float):
         raise InvalidData(f"{path.name}: {name} is no number")
     return float(node)
-
-
-def weights_folder() -> Path:
-    """The folder of the weights that ship with ptybench, with their cards."""
-    return Path(str(resources.files("ptybench.baselines").joinpath("weights")))
 
 
 def _need_data(name: str) -> None:

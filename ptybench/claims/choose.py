@@ -9,8 +9,9 @@ import numpy as np
 
 from ptybench.claims.cells import Laboratory, Member
 from ptybench.claims.paper import Side
-from ptybench.claims.reading import Reading, better, read
+from ptybench.claims.reading import better, read
 from ptybench.claims.results import Records
+from ptybench.errors import UsageError
 from ptybench.runner.planning import Planned
 
 Chosen = dict[tuple[str, str], dict[str, Any]]
@@ -57,18 +58,34 @@ def search_cells(found: dict[tuple[str, str], tuple[Side, list[Member]]]) -> lis
 
 
 def choose(found: dict[tuple[str, str], tuple[Side, list[Member]]], records: Records) -> Chosen:
-    """Return every run's setting with the best mean over the seeds; one without a complete setting is left out."""
+    """Return every run's setting with the best mean over the seeds, the first of several.
+
+    Raises:
+        UsageError: where a cell has no final record, so that the best of the whole grid is not known; or where the
+            metric is defined in no setting.
+
+    """
     chosen: Chosen = {}
-    for place, (side, members) in found.items():
-        means = [_mean([read(records.get(cell.key), side) for cell in one.cells.values()], side) for one in members]
-        known = [(mean, one) for mean, one in zip(means, members, strict=True) if mean is not None]
-        if known:
-            chosen[place] = max(known, key=lambda pair: pair[0])[1].settings
+    for (run, task), (side, members) in found.items():
+        keys = [cell.key for one in members for cell in one.cells.values()]
+        left = sum(key not in records or not records[key].final for key in keys)
+        if left:
+            raise UsageError(
+                f"options of {run} on {task} cannot be chosen: {left} of {len(keys)} cells of dev have no "
+                "final record; run the same command without --no-run"
+            )
+        merits = [(_merit(one, side, records), one.settings) for one in members]
+        known = [(merit, settings) for merit, settings in merits if merit is not None]
+        if not known:
+            raise UsageError(f"options of {run} on {task} cannot be chosen: {side.metric} is defined in no setting")
+        chosen[run, task] = max(known, key=lambda pair: pair[0])[1]
     return chosen
 
 
-def _mean(readings: Sequence[Reading | None], side: Side) -> float | None:
-    """The mean, larger where it is better; a run that failed makes it infinitely bad."""
-    if any(one is None for one in readings):
+def _merit(member: Member, side: Side, records: Records) -> float | None:
+    """The mean over the seeds, larger where it is better; a run that failed makes it infinitely bad."""
+    values = [None if one is None else one.low for one in (read(records[c.key], side) for c in member.cells.values())]
+    known = [one for one in values if one is not None]
+    if len(known) < len(values):
         return None
-    return better(side.model_copy(update={"reduce": None})) * float(np.mean([one.low for one in readings if one]))
+    return better(side.model_copy(update={"reduce": None})) * float(np.mean(known))

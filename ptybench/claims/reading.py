@@ -144,7 +144,8 @@ def curve_at(record: Record, point: TracePoint, frequency: float) -> float | Non
 def _until(record: Record, side: Side) -> Reading | None:
     """Epochs or seconds until the metric is at least as good as a value, linearly between checkpoints.
 
-    Where the first checkpoint is as good already, it is that one's; where none is, it is more than the run's length.
+    Where the first checkpoint is as good already, it is no more than that one's; where none is, more than the run's
+    length.
     """
     assert side.until is not None
     sign, before = _direction(side.metric), None
@@ -156,7 +157,7 @@ def _until(record: Record, side: Side) -> Reading | None:
         excess = sign * (value - side.until)
         if excess >= 0:
             if before is None:
-                return Reading.of(place)
+                return Reading(0.0, place)
             earlier, lack = before
             return Reading.of(earlier + (place - earlier) * lack / (lack + excess))
         before = place, -excess

@@ -39,7 +39,7 @@ class Outcome:
     Args:
         verdict: of this check alone.
         why: in a few words, where the numbers do not say it.
-        margins: seed → by how much it holds; ``None`` where that is open.
+        margins: seed → by how much it holds; ``None`` where that is open, or only a bound of it is known.
         p_for: chance of margins as favourable as these if the claim held nowhere but on the edge.
         p_against: the same the other way round.
 
@@ -61,24 +61,25 @@ def outcome(check: Check, own: dict[int, Reading | None], other: dict[int, Readi
         other: seed → the other run's, where the comparator has one.
 
     """
-    margins: dict[int, tuple[float, ...] | None] = {
+    margins = {
         seed: seed_margins(check, reading, None if other is None else other[seed]) for seed, reading in own.items()
     }
-    shown = {seed: None if one is None else min(one) for seed, one in margins.items()}
+    shown = {seed: None if one is None else _least(one) for seed, one in margins.items()}
     undecided = [seed for seed, one in margins.items() if one is None]
     if undecided:
         return Outcome("inconclusive", f"open on seed {', '.join(map(str, undecided))}", shown)
     known = [one for one in margins.values() if one is not None]
     if check.relation == "equals" or check.card is not None:  # about every single run, or no run: nothing is random
-        holds = all(min(one) >= 0 for one in known)
+        holds = all(margin.low >= 0 for one in known for margin in one)
         return Outcome("reproduced" if holds else "not reproduced", "", shown)
     if len(known) < 2:
         return Outcome("inconclusive", "one seed tells no spread", shown)
     strict = check.relation == "better_than"
     columns = list(zip(*known, strict=True))
-    # of two bounds both must hold, and one that is broken is enough: twice its p-value for two chances to be wrong
-    p_for = max(p_positive(column, strict) for column in columns)
-    p_against = min(1.0, len(columns) * min(p_negative(column, strict) for column in columns))
+    # of two bounds both must hold, and one that is broken is enough: twice its p-value for two chances to be wrong;
+    # of a margin that is only bounded each test takes the end that speaks against what it would show
+    p_for = max(p_positive([one.low for one in column], strict) for column in columns)
+    p_against = min(1.0, len(columns) * min(p_negative([one.high for one in column], strict) for column in columns))
     return Outcome(_verdict(p_for, p_against), "", shown, p_for, p_against)
 
 
@@ -88,8 +89,8 @@ def _verdict(p_for: float, p_against: float) -> Verdict:
     return "not reproduced" if p_against <= ALPHA else "inconclusive"
 
 
-def seed_margins(check: Check, own: Reading | None, other: Reading | None) -> tuple[float, ...] | None:
-    """Return by how much a check holds on one seed, of ``within`` on either side; ``None`` where that is open."""
+def seed_margins(check: Check, own: Reading | None, other: Reading | None) -> tuple[Reading, ...] | None:
+    """Return by how much a check holds on one seed, of ``within`` on either side; ``None`` where its sign is open."""
     if own is None or (other is None and check.relation in ("better_than", "not_worse_than", "close_to", "equals")):
         return None
     value, tolerance = check.value or 0.0, check.tolerance or 0.0
@@ -98,25 +99,25 @@ def seed_margins(check: Check, own: Reading | None, other: Reading | None) -> tu
     if difference is None:
         return None
     if check.relation in ("within", "close_to", "equals"):
-        bounds = [settled(_above(difference, -tolerance)), settled(_above(-difference, -tolerance))]
-        found = [one for one in bounds if one is not None]
-        return tuple(found) if len(found) == 2 else None
+        return _settled(_above(difference, -tolerance), _above(-difference, -tolerance))
     if check.relation == "<=" or (check.relation in ("better_than", "not_worse_than") and better(check.side) < 0):
         difference = -difference
     least = value if check.relation == "better_than" else -tolerance
-    only = settled(_above(difference, least))
-    return None if only is None else (only,)
+    return _settled(_above(difference, least))
 
 
 def _above(reading: Reading, least: float) -> Reading:
     return Reading(reading.low - least, reading.high - least)
 
 
-def settled(margin: Reading) -> float | None:
-    """Return a margin; of one that is only bounded the bound, if its sign is certain: it says less than the truth."""
-    if margin.low == margin.high or margin.low > 0:
-        return margin.low
-    return margin.high if margin.high < 0 else None
+def _settled(*margins: Reading) -> tuple[Reading, ...] | None:
+    """The margins, where the sign of each is certain."""
+    return margins if all(one.low == one.high or one.low > 0 or one.high < 0 for one in margins) else None
+
+
+def _least(margins: Sequence[Reading]) -> float | None:
+    """The least of some margins, where all are known."""
+    return min(one.low for one in margins) if all(one.low == one.high for one in margins) else None
 
 
 def p_positive(margins: Sequence[float], strict: bool) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ptybench.cli.options import Domain, Json, Plugins, Settings, Tier, add_plugins, parse_settings
+from ptybench.cli.options import Domain, Json, Plugins, RecordsFolder, Settings, Tier, add_plugins, parse_settings
 from ptybench.cli.output import Output
 from ptybench.errors import InvalidData, InvalidOption, UnknownName
 
@@ -37,9 +37,7 @@ def leaderboard(
     tier: Tier = "small",
     set_: Settings = None,
     plugin: Plugins = None,
-    results: Annotated[
-        Path | None, Parameter("--results", help="Folder of records; the published ones and ./runs unless given.")
-    ] = None,
+    results: RecordsFolder = None,
     json: Json = False,
 ) -> None:
     """Rank the methods on one point of a task, from the records of their runs."""

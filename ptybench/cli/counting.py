@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
+from ptybench.cli.bars import COUNT_COLUMNS, Bars
 from ptybench.cli.progress import LINE_SECONDS, clock
 
 
-class Counting:
+class Counting(Bars):
     """Shows ``done`` of ``total`` and the time left, as the pace so far promises.
 
     Args:
@@ -24,28 +21,8 @@ class Counting:
         self._what = what
         self._from: tuple[float, int] | None = None
         self._said = 0.0
-        console = Console(stderr=True)
-        self._live = console.is_terminal and not console.is_dumb_terminal
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            transient=True,
-            disable=not self._live,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        super().__init__(COUNT_COLUMNS)
         self._bar = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> Counting:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def step(self, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` are there; the first call says what was there before."""

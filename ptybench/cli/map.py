@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ptybench.cli.board import read_records
-from ptybench.cli.options import Domain, Json, Names, Plugins, Tier, add_plugins, split_names
+from ptybench.cli.options import Domain, Json, Names, Plugins, RecordsFolder, Tier, add_plugins, split_names
 from ptybench.cli.output import Output
 from ptybench.errors import InvalidData, InvalidOption, UnknownName
 
@@ -23,9 +23,7 @@ def map_(
     domain: Domain = "dev",
     tier: Tier = "small",
     plugin: Plugins = None,
-    results: Annotated[
-        Path | None, Parameter("--results", help="Folder of records; the published ones and ./runs unless given.")
-    ] = None,
+    results: RecordsFolder = None,
     json: Json = False,
 ) -> None:
     """Show how much the two options of a method matter: the mean over the seeds in every setting, and the best one."""
@@ -44,7 +42,7 @@ def map_(
         wanted = split_names(method)
         records = [
             one
-            for one in read_records(results)
+            for one in {one.key: one for one in read_records(results)}.values()  # once, if published and here too
             if one.problem == task
             and (one.task is None or (one.domain, one.tier) == (domain, tier))
             and (not wanted or one.method in wanted)

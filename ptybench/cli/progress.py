@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import TaskID
+
+from ptybench.cli.bars import CELL_COLUMNS, Bars
 
 if TYPE_CHECKING:
     from ptybench.runner.run import Progress as Standing
@@ -56,7 +56,7 @@ def share(standing: Standing) -> float:
     return standing.seconds / max(standing.seconds + standing.remaining_seconds, 1e-9)
 
 
-class ProgressLine:
+class ProgressLine(Bars):
     """Shows what :func:`ptybench.runner.run.run_cells` tells, from any thread.
 
     Args:
@@ -70,28 +70,7 @@ class ProgressLine:
         self._lock = threading.Lock()
         self._said: dict[str, tuple[str, float]] = {}
         self._bars: dict[str, TaskID] = {}
-        console = Console(stderr=True)
-        self._live = console.is_terminal and not console.is_dumb_terminal
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
-            TextColumn("{task.fields[standing]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not self._live,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-
-    def __enter__(self) -> ProgressLine:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        super().__init__(CELL_COLUMNS)
 
     def step(self, standing: Standing) -> None:
         """Show where a cell stands."""

@@ -56,7 +56,7 @@ class Wanted:
     domain: DomainName = "release"
     "Seed domain: what was tuned on dev is tested on release."
     options: Literal["paper", "dev"] = "paper"
-    "Options of the paper, or for every run those of its grid that are best on the domain dev."
+    "Options of the paper's file, or for every run those of its grid that are best on the domain dev."
     set_: Annotated[
         list[str] | None,
         Parameter(
@@ -113,6 +113,8 @@ def reproduce(paper: str, /, *, wanted: Wanted = Wanted(), running: Running = Ru
         from ptybench.claims.paper import load_paper, with_options
         from ptybench.claims.results import cases, cells_of, judged
 
+        if wanted.options == "dev" and wanted.domain == "dev":
+            raise InvalidOption("--options dev are chosen on the domain dev: test them on another, --domain release")
         found_paper = with_options(load_paper(paper, wanted.tier), parse_settings(wanted.set_))
         seeds = parse_seeds(wanted.seeds)
         laboratory = Bench(found_paper, wanted.tier, wanted.domain, seeds, running.device)
@@ -135,16 +137,29 @@ def reproduce(paper: str, /, *, wanted: Wanted = Wanted(), running: Running = Ru
             return 0
         records = _worked_off(out, cells, running)
         results = judged(laboratory, found, records, _stale(records))
-        command = f"ptybench reproduce {shlex.quote(paper)} --tier {wanted.tier} --seeds {wanted.seeds}"
         if running.out is not None:
-            command += f" --claims {','.join(asked)}" if wanted.claims else ""
-            command += " --options dev" if wanted.options == "dev" else ""
-            command += "".join(f" --set {shlex.quote(text)}" for text in wanted.set_ or [])
-            command += f" --domain {wanted.domain}" if wanted.domain != "release" else ""
-            for path in write(results, running.out, f"{command} --out {running.out}"):
+            for path in write(results, running.out, _command(paper, wanted, running.device, running.out)):
                 out.note(f"wrote {path}")
         _tell(out, results)
         return 0
+
+
+def _command(paper: str, wanted: Wanted, device: str, folder: Path) -> str:
+    """The command that makes a page: all that verdicts depend on."""
+    words = ["ptybench", "reproduce", paper, "--tier", wanted.tier, "--seeds", wanted.seeds]
+    if wanted.claims:
+        words += ["--claims", ",".join(split_names(wanted.claims))]
+    if wanted.options == "dev":
+        words += ["--options", "dev", "--dev-seeds", wanted.dev_seeds]
+    for text in wanted.set_ or []:
+        words += ["--set", text]
+    if wanted.domain != "release":
+        words += ["--domain", wanted.domain]
+    for path in wanted.plugin or []:
+        words += ["--plugin", str(path)]
+    if device != "auto":
+        words += ["--device", device]
+    return shlex.join([*words, "--out", str(folder)])
 
 
 def _choose(out: Output, laboratory: Laboratory, claims: Sequence[str], running: Running) -> Chosen | None:

@@ -7,12 +7,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import TaskID
 
+from ptybench.cli.bars import CELL_COLUMNS, Bars
 from ptybench.cli.progress import LINE_SECONDS, clock
 from ptybench.readable import number
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from ptybench.tuning.tune import Standing
 
 
-class StudyLine:
+class StudyLine(Bars):
     """Shows what :func:`ptybench.tuning.tune.tune` tells, from any thread.
 
     Args:
@@ -39,28 +38,7 @@ class StudyLine:
         self._bars: dict[int, TaskID] = {}
         self._said: dict[int, float] = {}
         self._lock = threading.Lock()
-        console = Console(stderr=True)
-        self._live = console.is_terminal and not console.is_dumb_terminal
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
-            TextColumn("{task.fields[standing]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not self._live,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-
-    def __enter__(self) -> StudyLine:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        super().__init__(CELL_COLUMNS)
 
     def step(self, standing: Standing) -> None:
         """Show where a study stands."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import TaskID
 from rich.text import Text
 
+from ptybench.cli.bars import CELL_COLUMNS, Bars
 from ptybench.cli.progress import clock, share, standing_text
 from ptybench.readable import duration, number
 
@@ -31,7 +31,7 @@ def kind_of_plan(plan: Plan) -> Kind:
     return plan.cell.problem, None if plan.task is None else plan.task.point, plan.cell.method
 
 
-class SweepLine:
+class SweepLine(Bars):
     """Shows what :func:`ptybench.runner.run.each_cell` tells, from any thread.
 
     Args:
@@ -48,28 +48,8 @@ class SweepLine:
         self._said: dict[str, tuple[str, float]] = {}
         self._bars: dict[str, TaskID] = {}
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._live = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
-            TextColumn("{task.fields[standing]}", markup=False),
-            console=self._console,
-            transient=True,
-            disable=not self._live,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        super().__init__(CELL_COLUMNS, self._console)
         self._all = self._progress.add_task("all cells", total=max(cells, 1), completed=done, standing="")
-
-    def __enter__(self) -> SweepLine:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def step(self, standing: Standing) -> None:
         """Show where a cell stands."""

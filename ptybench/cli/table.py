@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ptybench.cli.board import read_records
-from ptybench.cli.options import Domain, Json, Plugins, Tier, add_plugins, split_names
+from ptybench.cli.options import Domain, Json, Plugins, RecordsFolder, Tier, add_plugins, split_names
 from ptybench.cli.output import Output
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def table(
     tier: Tier = "small",
     presets: Annotated[Path | None, Parameter("--presets", help="Folder of presets; the project's own.")] = None,
     plugin: Plugins = None,
-    results: Annotated[
-        Path | None, Parameter("--results", help="Folder of records; the published ones and ./runs unless given.")
-    ] = None,
+    results: RecordsFolder = None,
     json: Json = False,
 ) -> None:
     """Show every method at every point of the tasks that there are records of, in both rulesets."""

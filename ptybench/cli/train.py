@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
+from ptybench.cli.bars import COUNT_COLUMNS, Bars
 from ptybench.cli.options import Json, parse_duration, parse_settings
 from ptybench.cli.output import Output
 from ptybench.cli.progress import LINE_SECONDS, clock
@@ -74,7 +73,7 @@ def train(
         output.document("training", done.document)
 
 
-class TrainingLine:
+class TrainingLine(Bars):
     """Shows step, loss, the validation's first figure and the time left, on stderr.
 
     Args:
@@ -84,26 +83,8 @@ class TrainingLine:
 
     def __init__(self, name: str) -> None:
         self._name, self._said = name, -math.inf
-        console = Console(stderr=True)
-        self._live = console.is_terminal and not console.is_dumb_terminal
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            transient=True,
-            disable=not self._live,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        super().__init__(COUNT_COLUMNS)
         self._bar = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> TrainingLine:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def step(self, standing: Standing) -> None:
         """Show where the training stands."""

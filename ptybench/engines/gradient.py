@@ -34,7 +34,6 @@ from ptybench.optics.forward import ForwardModel
 
 Sampling: TypeAlias = Literal["fourier", "bilinear", "crop"]
 WHOLE = 1e-6  # of a pixel, by which a position may miss a whole one
-FREE_DIMENSIONS = (-2, -1)
 
 
 class Wanted(NamedTuple):

@@ -128,9 +128,10 @@ class ProjectionSolver(Solver):
 
     def place(self, positions_px: FloatArray) -> None:
         """Go on with these ``(K, 2)`` positions; the residuals move along with their windows."""
-        corners = self.model.corners
+        # what the residuals still owe is owed where the windows were
+        corners, states = self.model.corners, self.states()
         super().place(positions_px)
-        for waves in self.states():
+        for waves in states:
             keep_in_place(waves, corners, self.model.corners)
         self.probe = self._probe
         self._lay_out()

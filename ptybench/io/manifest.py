@@ -144,7 +144,9 @@ def load_measurement(
                     )
                 raw = replace(raw, bad_pixels=more if raw.bad_pixels is None else raw.bad_pixels | more)
             measurement = prepare(raw, turns, crop, bin)
-    if every not in (None, 1):
+    if every == 1:
+        every = None
+    if every is not None:
         measurement = _thinned(measurement, every)
     provenance = {
         "file": path.name,

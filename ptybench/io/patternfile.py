@@ -59,7 +59,7 @@ class PatternFile(np.lib.mixins.NDArrayOperatorsMixin):
         indices: which patterns, in this order; all where ``None``.
 
     Attributes:
-        kept: the type in the file.
+        kept: the type in the file, in the byte order of this machine.
 
     Raises:
         InvalidData: where the file has no such patterns.
@@ -75,7 +75,7 @@ class PatternFile(np.lib.mixins.NDArrayOperatorsMixin):
             node = find_dataset(file, key, "patterns")
             if node.ndim != 3 or node.dtype.kind not in "iuf":
                 raise InvalidData(f"expected patterns (K, h, w) under {key!r} of {path}, got {node.shape} {node.dtype}")
-            self.kept: np.dtype[Any] = node.dtype
+            self.kept: np.dtype[Any] = node.dtype.newbyteorder("=")
             # None where the dataset is chunked or compressed
             self._offset: int | None = node.id.get_offset() if node.dtype.isnative else None
             stored: tuple[int, int, int] = node.shape
@@ -140,10 +140,13 @@ class PatternFile(np.lib.mixins.NDArrayOperatorsMixin):
         return found
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, tuple):
+        few = isinstance(index, int | np.integer | slice)
+        if isinstance(index, tuple) and index and isinstance(index[0], int | np.integer | slice):
             return self[index[0]][(slice(None), *index[1:]) if isinstance(index[0], slice) else index[1:]]
+        if not few and (isinstance(index, tuple) or np.ndim(index) != 1):
+            return np.asarray(self)[index]
         chosen = np.arange(len(self))[index]
-        if not isinstance(index, int | np.integer | slice):
+        if not few:
             some = PatternFile(self.path, self.key, chosen if self._indices is None else self._indices[chosen])
             some._owner = self._owner
             return some

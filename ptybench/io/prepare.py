@@ -194,6 +194,7 @@ class _Cut:
         count = self.raw.patterns.shape[0]
         shape = count, *self.window.shape
         if not for_a_file(shape):
+            memory.require(4 * math.prod(shape), f"{count} patterns")
             photons = np.empty(shape, np.float32)
             for part, some in self._read():
                 photons[part] = some

@@ -26,7 +26,7 @@ class Map:
         title: what it is the map of.
         first: name of the option along the rows.
         second: name of the option along the columns.
-        values: setting → a value for each seed, ``None`` where a run failed.
+        values: setting → a value for each seed, ``None`` where a run failed or there is none.
 
     """
 
@@ -141,7 +141,7 @@ def draw_maps(maps: Sequence[Map], metric: str) -> Figure:
         ax.set_yticks(range(len(one.rows)), [f"{value:g}" for value in one.rows])
         for (row, column), value in np.ndenumerate(table):
             colour = "black" if np.isfinite(value) and value > (low + high) / 2 else "white"
-            text = f"{value:.2f}" if np.isfinite(value) else "failed"
+            text = f"{value:.2f}" if np.isfinite(value) else EMPTY
             ax.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
     for ax in axes[len(maps) :]:
         ax.set_axis_off()

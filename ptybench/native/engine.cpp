@@ -3,6 +3,7 @@
 // They do what the torch engines do, which are the reference and the fallback. Complex tensors come and go interleaved;
 // in here the real and imaginary parts lie apart, where arithmetic needs no shuffling.
 
+#include "chains.hpp"
 #include "gradients.hpp"
 #include "leastsquares.hpp"
 #include "projections.hpp"
@@ -34,6 +35,23 @@ void pty_transforms_f32(int64_t rows, int64_t columns, int64_t count) {
 }
 
 int pty_able(int64_t n) { return pty::Plan<float>::able(static_cast<int>(n)); }
+
+void* pty_make_chain(const PtyConvolution* layers, int64_t count) {
+    try {
+        return new pty::Chain(layers, count);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+void pty_free_chain(void* chain) { delete static_cast<pty::Chain*>(chain); }
+int pty_chain(void* chain, const float* image, float* found, int64_t h, int64_t w, int64_t threads) {
+    try {
+        static_cast<pty::Chain*>(chain)->apply(image, found, static_cast<int>(h), static_cast<int>(w), static_cast<int>(threads));
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
 
 #define PTY_EXPORT(suffix, T)                                                                                          \
     void* pty_make_visits_##suffix(const PtyProblem* problem, int64_t threads) {                                       \

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ptybench.errors import InvalidOption, UnknownName
 from ptybench.io.files import sha256_file
+from ptybench.native import chains
 from ptybench.networks.files import read_chain
 
 LEVEL = 15 / 255
@@ -50,12 +51,15 @@ class Network(Denoiser):
     def __init__(self, path: Path, device: torch.device) -> None:
         self.chain = read_chain(path).to(device)
         self.chain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.kernels = chains.Chain(self.chain) if chains.serves(self.chain) else None
         self.at_once = 1 if device.type == "cpu" else AT_ONCE  # a processor's caches hold less
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Return images ``(B, H, W)`` without noise."""
         self.evaluations += len(images)
+        if self.kernels is not None:
+            return self.kernels(images)
         return torch.cat([self.chain(part) for part in torch.split(images[:, None], self.at_once)])[:, 0]
 
 
@@ -83,10 +87,11 @@ class Classical(Denoiser):
 class TotalVariation(Classical):
     """Least total variation at a distance that noise explains (Chambolle 2004, 10.1023/B:JMIV.0000011325.36760.1e).
 
-    The weight is in units of the noise; its size is what was best on dead leaves of the domain ``train``.
+    The weight is in units of the noise; of 0.3 to 1.4 it has the best mean PSNR over both kinds of dead leaves
+    of the domain ``train``, at a noise of 15/255.
     """
 
-    weight = 1.1
+    weight = 0.5
 
     def one(self, image: NDArray[np.float32]) -> NDArray[np.floating]:
         """As :class:`Classical` says."""
@@ -101,7 +106,8 @@ class TotalVariation(Classical):
 class NonLocalMeans(Classical):
     """Means over pixels with like surroundings (Buades, Coll & Morel 2005, 10.1109/CVPR.2005.38), of scikit-image.
 
-    Patches of ``5 x 5`` within 6 pixels; the filter's strength is in units of the noise, tuned like total variation's.
+    Patches of ``5 x 5`` within 6 pixels; the filter's strength is in units of the noise, tuned like
+    total variation's.
     """
 
     strength = 0.8
@@ -148,10 +154,15 @@ class BlockMatching(Classical):
 CLASSICAL: dict[str, type[Classical]] = {"tv": TotalVariation, "nlm": NonLocalMeans, "bm3d": BlockMatching}
 
 
+def weights_folder() -> Path:
+    """The folder of the weights that ship with ptybench, with their cards."""
+    return Path(str(resources.files("ptybench.baselines").joinpath("weights")))
+
+
 def network_names() -> list[str]:
     """The networks that ship with ptybench: their weights lie in ``baselines/weights``."""
-    folder = Path(str(resources.files("ptybench.baselines").joinpath("weights")))
-    return sorted(path.name.removeprefix("dncnn_").removesuffix(SUFFIX) for path in folder.glob(f"dncnn_*{SUFFIX}"))
+    found = weights_folder().glob(f"dncnn_*{SUFFIX}")
+    return sorted(path.name.removeprefix("dncnn_").removesuffix(SUFFIX) for path in found)
 
 
 def network_path(name: str) -> Path:
@@ -166,7 +177,7 @@ def network_path(name: str) -> Path:
     if name not in network_names():
         known = {*network_names(), *CLASSICAL}
         raise UnknownName("denoiser", name, known, f"known are {', '.join(sorted(known))}, or the path of a {SUFFIX}")
-    return Path(str(resources.files("ptybench.baselines").joinpath("weights", f"dncnn_{name}{SUFFIX}")))
+    return weights_folder() / f"dncnn_{name}{SUFFIX}"
 
 
 def make_denoiser(name: str, device: torch.device, sigma: float = LEVEL) -> Denoiser:

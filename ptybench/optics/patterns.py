@@ -132,6 +132,7 @@ class Streamed(Patterns):
         """Add up the photons; nothing is kept."""
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="patterns")
         self._coming: Future[None] | None = None
+        self._walks = 0  # begun so far
         self.slots = np.full(self.count, -1, np.int64)
         self._half = 0  # patterns that a half of the window has room for
         pixels = self.shape[0] * self.shape[1] * self.real.itemsize
@@ -177,7 +178,7 @@ class Streamed(Patterns):
         count, first = len(index), half * self._half
         if self.device.type == "cuda":
             self._there[half].synchronize()  # the half's page-locked memory has been taken
-        self.read(np.array(index), self._raw[half, :count])
+        self.read(np.array(index, np.intp), self._raw[half, :count])
         if self.device.type == "cuda":
             with torch.cuda.stream(self._stream):
                 self._stream.wait_event(self._left[half])
@@ -226,17 +227,23 @@ class Streamed(Patterns):
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def ahead(self, pieces: Sequence[PieceT]) -> Iterator[PieceT]:
-        """Yield pieces of the patterns in turn, each when its patterns are at hand, while the next are fetched."""
+        """Yield pieces of the patterns in turn, each when its patterns are at hand, while the next are fetched.
+
+        There is one window: who goes on after somebody else has begun to walk finds their patterns out of turn.
+        """
         self._wait()  # for what somebody left who did not come to the end
         groups = list(self._grouped(pieces))
         self._room_for(max((len(index) for _, index in groups), default=0))
         self._forget()
+        self._walks += 1
+        walk = self._walks
         for turn, (members, index) in enumerate(groups):
-            if turn == 0:
-                self._begin(index, 0)
-            self._arrive(index, turn % 2)
-            if turn + 1 < len(groups):
-                self._begin(groups[turn + 1][1], (turn + 1) % 2)
+            if walk == self._walks:
+                if turn == 0:
+                    self._begin(index, 0)
+                self._arrive(index, turn % 2)
+                if turn + 1 < len(groups):
+                    self._begin(groups[turn + 1][1], (turn + 1) % 2)
             yield from members
 
     def _grouped(self, pieces: Sequence[PieceT]) -> Iterator[tuple[list[PieceT], list[int]]]:
@@ -277,7 +284,7 @@ class Streamed(Patterns):
 
     def _out_of_turn(self, numbers: list[int]) -> Tensor:
         raw = np.empty((len(numbers), *self.shape), self._kept)
-        self.read(np.array(numbers), raw)
+        self.read(np.array(numbers, np.intp), raw)
         found = np.empty(raw.shape, _NUMPY[self.real])
         self.amplitudes_of(raw, found)
         return torch.from_numpy(found).to(self.device)
@@ -305,7 +312,10 @@ class InFile(Streamed):
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 _TORCH: dict[np.dtype[Any], torch.dtype] = {
     np.dtype(kind): getattr(torch, np.dtype(kind).name)
-    for kind in (np.uint8, np.uint16, np.uint32, np.int16, np.int32, np.int64, np.float32, np.float64)
+    for kind in (
+        *(np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int16, np.int32, np.int64),
+        *(np.float16, np.float32, np.float64),
+    )
 }
 _KINDS: dict[Place, type[Patterns]] = {"device": Patterns, "host": OnHost, "file": InFile}
 

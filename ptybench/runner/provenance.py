@@ -16,7 +16,7 @@ from ptybench.records import Provenance
 from ptybench.scoring.metrics import SCORING_VERSION
 
 # what decides a number; the words and pictures around it (cli, leaderboard, report) do not make a record stale
-_DECIDING = ("optics", "engines", "native", "networks", "scoring", "baselines", "datasets", "io")
+_DECIDING = ("optics", "engines", "native", "cuda", "networks", "scoring", "baselines", "datasets", "io")
 _SOURCES = (".py", ".cpp", ".hpp")
 _DECIDING_FILES = (
     "simulation.py",
@@ -25,6 +25,7 @@ _DECIDING_FILES = (
     "chain.py",
     "controls.py",
     "seeds.py",
+    "team.py",
     "types.py",
     "runner/work.py",
 )

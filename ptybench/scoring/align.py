@@ -9,9 +9,9 @@ start. Phases are never unwrapped, conjugates and flips never tried.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -35,6 +35,8 @@ TINY = float(np.finfo(float).tiny)
 SHIFT_TOLERANCE_PX, RAMP_TOLERANCE_RAD = 1e-5, 1e-6
 # steps that rank the starts, and steps that bring the best of them to its end
 FEW_STEPS, MAX_STEPS = 5, 25
+# side of the scored pixels from which on the starts are ranked on pixels of twice the size
+LARGE = 200
 
 
 class Gauge(NamedTuple):
@@ -43,6 +45,9 @@ class Gauge(NamedTuple):
     shift: Float
     ramp: Float
     factor: complex = 1.0 + 0.0j
+
+
+IDENTITY = Gauge(np.zeros(2), np.zeros(2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +128,7 @@ def register(
     """
     with scipy.fft.set_workers(len(usable_cores())):
         registration = Registration(moving, fixed, mask, free, caps)
-        gauge = registration.solve(start)
+        gauge = registration.solve(_started(start))
         image = registration.whole_canvas(gauge)
     target = np.asarray(fixed, dtype=np.complex128)[mask]
     factor = registration.factor(image[mask], target)
@@ -163,6 +168,7 @@ class Registration:
     def __init__(
         self, moving: Placed, fixed: ComplexArray, mask: BoolArray, free: Gauges, caps: tuple[Float, float]
     ) -> None:
+        self._given = moving, fixed, mask
         self.moving, self.free = moving, free
         self.max_shift, self.max_ramp = caps
         self.canvas = mask.shape
@@ -331,27 +337,39 @@ class Registration:
 
     # -- the search --------------------------------------------------------------------------------------------
 
-    def solve(self, start: Mapping[str, float] | None = None) -> Gauge:
-        """Return the gauge of the lowest misfit over all starts."""
-        identity = Gauge(np.zeros(2), np.zeros(2))
+    def solve(self, starts: Sequence[Gauge]) -> Gauge:
+        """Return the gauge of the lowest misfit over these starts and those found in the images."""
         if not (self.free.shift or self.free.ramp):
-            return identity
-        flat = self._flat(identity)
+            return IDENTITY
+        flat = self._flat(IDENTITY)
         if flat is not None:
             return flat
-        starts = [identity]
-        if start is not None:
-            shift = np.array([start["shift_y_px"], start["shift_x_px"]])
-            ramp = np.array([start["ramp_y_rad_px"], start["ramp_x_rad_px"]])
-            starts.append(self._capped(Gauge(shift, ramp)))
-        best = min((self.refine(gauge, FEW_STEPS) for gauge in starts), key=lambda fit: fit.misfit)
+        best = self.refine(self.nearest(starts), MAX_STEPS)
+        self.filter_by(self.wiener(best.gauge))
+        return self.refine(best.gauge, MAX_STEPS).gauge
+
+    def nearest(self, starts: Sequence[Gauge]) -> Gauge:
+        """Return a gauge in the basin of the lowest misfit; of large images by way of pixels of twice the size."""
+        if (half := self.halved()) is not None:
+            near = half.nearest([Gauge(start.shift / 2, start.ramp * 2) for start in starts])
+            return Gauge(near.shift * 2, near.ramp / 2)
+        best = min((self.refine(self._capped(gauge), FEW_STEPS) for gauge in starts), key=lambda fit: fit.misfit)
         for gauge in self.candidates():
             if best.correlation >= LOCKED:
                 break
             best = min(best, self.refine(gauge, FEW_STEPS), key=lambda fit: fit.misfit)
-        best = self.refine(best.gauge, MAX_STEPS)
-        self.filter_by(self.wiener(best.gauge))
-        return self.refine(best.gauge, MAX_STEPS).gauge
+        return best.gauge
+
+    def halved(self) -> Registration | None:
+        """Return the same problem on means of 2 x 2 pixels, ``None`` of images that are not large."""
+        if min(last - first + 1 for first, last in self.box) < LARGE:
+            return None
+        image, fixed, mask = self._given
+        halves = halved(mask.astype(np.float64)) == 1.0
+        if 8 * np.count_nonzero(halves) < np.count_nonzero(mask):
+            return None  # no pixel of a filigree mask would be left
+        moving = Placed(halved(image.array), image.corner / 2)
+        return Registration(moving, halved(fixed), halves, self.free, (self.max_shift / 2, self.max_ramp * 2))
 
     def refine(self, gauge: Gauge, steps: int) -> _Fit:
         """Return the fit after some steps towards the nearest minimum (Levenberg–Marquardt)."""
@@ -408,14 +426,13 @@ class Registration:
 
     def candidates(self) -> Iterator[Gauge]:
         """Yield starts from the whole range of gauges: ramp first, then shift; and shift first, blind to ramps."""
-        still = Gauge(np.zeros(2), np.zeros(2))
-        gauge = still
+        gauge = IDENTITY
         for _ in range(2):
             gauge = gauge._replace(ramp=self.ramp_peak(gauge))
             gauge = gauge._replace(shift=self.shift_peak(gauge))
         yield gauge
         if self.free.shift and self.free.ramp:
-            gauge = still._replace(shift=self.shift_peak(still, blind=True))
+            gauge = IDENTITY._replace(shift=self.shift_peak(IDENTITY, blind=True))
             yield gauge._replace(ramp=self.ramp_peak(gauge))
 
     def ramp_peak(self, gauge: Gauge) -> Float:
@@ -469,6 +486,20 @@ class Registration:
             gain += np.where(usable, overlap / np.where(usable, power, 1.0), 0.0) / energy
         best = np.array(np.unravel_index(np.argmax(gain), gain.shape)) - reach
         return np.asarray(best + whole - self.moving.corner)
+
+
+def _started(start: Mapping[str, float] | None) -> list[Gauge]:
+    """The gauges to start from: none, and that of an earlier alignment."""
+    if start is None:
+        return [IDENTITY]
+    shift = np.array([start["shift_y_px"], start["shift_x_px"]])
+    return [IDENTITY, Gauge(shift, np.array([start["ramp_y_rad_px"], start["ramp_x_rad_px"]]))]
+
+
+def halved(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the means of 2 x 2 pixels; an odd last row or column is left out."""
+    h, w = image.shape[0] // 2, image.shape[1] // 2
+    return np.asarray(image[: 2 * h, : 2 * w].reshape(h, 2, w, 2).mean(axis=(1, 3)))
 
 
 def _correlate(window: Complex | Float, wide: Complex | Float, reach: NDArray[np.int_]) -> Complex:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ptybench.networks.lipschitz import largest_stretch, power_iteration
 from ptybench.networks.norms import certified_norm
 from ptybench.readable import number
 from ptybench.training.evaluation import Figures, evaluate, held_out, photographs
+from ptybench.training.recipe import config_names, read_recipe
 
 SCHEMA = "ptybench.network/1"
 PATCHES, PATCH = 8, 40
@@ -136,9 +138,19 @@ means and total variation have the strength that is best on the very images of t
 change of a clean image is the PSNR of the denoised clean image to the clean one.
 
 ```
-ptybench train dncnn --config {card["name"].removeprefix("dncnn_")}
+{command(card)}
 ```
 """
+
+
+def command(card: dict[str, Any]) -> str:
+    """Return the words that train a network of this card: a recipe by its name, and what was set otherwise."""
+    config, recipe = card["name"].removeprefix("dncnn_"), card["recipe"]
+    if config not in config_names():
+        return f"ptybench train dncnn --config {config}.toml"
+    usual = read_recipe("dncnn", config).model_dump(mode="json")
+    changed = [("--set", f"{key}={json.dumps(value)}") for key, value in recipe.items() if value != usual.get(key)]
+    return shlex.join(["ptybench", "train", "dncnn", "--config", config, *(word for pair in changed for word in pair)])
 
 
 def epochs(recipe: dict[str, Any]) -> float:

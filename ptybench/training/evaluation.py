@@ -22,7 +22,7 @@ HELD_OUT_SEED = 1
 PHOTOGRAPHS = ("camera", "coins", "moon", "astronaut", "coffee", "chelsea")
 NLM_STRENGTHS = (0.6, 0.75, 0.9, 1.05)
 NLM_PATCHES = (5, 7)
-TV_WEIGHTS = (0.7, 1.0, 1.4)
+TV_WEIGHTS = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 
 
 @dataclass(frozen=True)
