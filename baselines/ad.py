@@ -71,6 +71,7 @@ class AD(Solver):
                 before small ones; it shrinks evenly (not for ``lbfgs``). 0: none.
             blur_share: share of the budget after which nothing is smoothed any more.
             probe_start: epochs before the probe is updated.
+            probe_wait: share of the budget before the probe is updated.
             start: of the object: as ``given``, or where that is flat from ``autocorrelation``s.
             start_probe: of the probe, likewise.
             object_modes: incoherent states of the object.
@@ -111,6 +112,7 @@ class AD(Solver):
         blur_px: Annotated[float, Field(ge=0)] = 0.0
         blur_share: Annotated[float, Field(gt=0, le=1)] = 0.5
         probe_start: Annotated[int, Field(ge=0)] = 0
+        probe_wait: Annotated[float, Field(ge=0, lt=1)] = 0.0
         start: Literal["given", "autocorrelation"] = "given"
         start_probe: Literal["given", "autocorrelation"] = "given"
         object_modes: Annotated[int, Field(ge=1, le=16)] = 1
@@ -207,7 +209,8 @@ class AD(Solver):
     def epoch(self) -> float:
         """Go down batch by batch, in an order that depends on the seed alone."""
         o = self.options
-        self.refining = self.refine_probe and o.probe_rate > 0 and self.epochs_done >= o.probe_start
+        waiting = self.epochs_done < o.probe_start or self.progress < o.probe_wait
+        self.refining = self.refine_probe and o.probe_rate > 0 and not waiting
         phase = "gaussian" if self.progress < o.warmup else o.loss
         if phase != self.phase:
             self.phase, self.weight = phase, None

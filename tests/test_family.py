@@ -45,9 +45,10 @@ def differ(a: NDArray[np.complexfloating], b: NDArray[np.complexfloating]) -> fl
 @pytest.mark.parametrize("near_field", [False, True])
 @pytest.mark.parametrize("shape", [(32, 32), (31, 36)])
 def test_the_truth_is_a_fixed_point(method: str, near_field: bool, shape: tuple[int, int]) -> None:
-    problem = make_problem(shape, modes=2, near_field=near_field, start="truth", bad_pixels=True)
+    whole = method == "joint:paper"  # the patterns were not made by interpolation
+    problem = make_problem(shape, modes=2, near_field=near_field, start="truth", bad_pixels=True, subpixel=not whole)
     # the patterns are of waves that wrap around
-    found = run(method, problem.measurement, **({"padding": False} if method == "joint" else {})).estimate
+    found = run(method, problem.measurement, **({"padding": False} if method.startswith("joint") else {})).estimate
     if method in CHOOSES_GAUGE:
         scale = np.vdot(found.object, problem.object) / np.vdot(found.object, found.object)
         found = replace(found, object=found.object * scale, probe=found.probe / scale)
