@@ -67,8 +67,9 @@ class AD(Solver):
             final: see ``schedule``.
             batch: patterns of a step; of the first steps where it grows.
             growing: whether batches double until they hold all patterns, in equal shares of the budget.
-            blur_px: width of the Gaussian that smooths the object's gradient at first, so that large structures come
-                before small ones; it shrinks evenly (not for ``lbfgs``). 0: none.
+            blur: width of the Gaussian that smooths the object's gradient at first, so that large structures come
+                before small ones; it shrinks evenly (not for ``lbfgs``). In standard deviations that are declared of
+                the positions' error, or in pixels where none is. 0: none.
             blur_share: share of the budget after which nothing is smoothed any more.
             probe_start: epochs before the probe is updated.
             probe_wait: share of the budget before the probe is updated.
@@ -109,7 +110,7 @@ class AD(Solver):
         final: Annotated[float, Field(gt=0, le=1)] = 0.05
         batch: Annotated[int, Field(ge=1), Tunable(choices=(8, 16, 32, 64))] = 16
         growing: bool = False
-        blur_px: Annotated[float, Field(ge=0)] = 0.0
+        blur: Annotated[float, Field(ge=0)] = 0.0
         blur_share: Annotated[float, Field(gt=0, le=1)] = 0.5
         probe_start: Annotated[int, Field(ge=0)] = 0
         probe_wait: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -218,7 +219,7 @@ class AD(Solver):
         self.loss = self.losses[phase]
         size = self.model.count if OPTIMISERS[o.optimiser].whole else self.batch_size()
         self._optimise(size)
-        self.blur = self._blur()
+        self.smoothing = self._smoothing()
         loss = error = 0.0
         for index in batches(self.order(), size):
             found = self.descend(index)
@@ -272,10 +273,10 @@ class AD(Solver):
             if group.name == "probe":
                 group.unit = float(light.sqrt().mean())
 
-    def _blur(self) -> Tensor | None:
+    def _smoothing(self) -> Tensor | None:
         """The Gaussian ``(H, W)`` by which the spectrum of the object's gradient is multiplied; none where it is 1."""
         o = self.options
-        width = o.blur_px * (1 - self.progress / o.blur_share)
+        width = o.blur * (self.measurement.position_error_px or 1.0) * (1 - self.progress / o.blur_share)
         if width < SHARP_PX:
             return None
         y, x = (
@@ -307,8 +308,8 @@ class AD(Solver):
             return kept[0]
         found = self.gradient(index)
         gradients, _ = self.gradients(found, index)
-        if self.blur is not None:
-            gradients[0] = torch.fft.ifft2(torch.fft.fft2(gradients[0]) * self.blur)
+        if self.smoothing is not None:
+            gradients[0] = torch.fft.ifft2(torch.fft.fft2(gradients[0]) * self.smoothing)
         self._step(index, gradients)
         return found
 

@@ -20,7 +20,7 @@ class Joint(AD):
 
     ``joint:paper`` is the recipe as the paper has it: all parameters from the first epoch on, the object interpolated
     bilinearly. It states no rates and weights; they are ours. Two things are ours in ``joint`` itself, and one
-    ``--set`` away from it. First, large structures come first (``blur_px``): the loss as a function of one position has
+    ``--set`` away from it. First, large structures come first (``blur``): the loss as a function of one position has
     a minimum as narrow as the finest structure of the object, and a position that is wrong by more is never found, as
     the object soon fits it where it is. Second, the probe waits (``probe_wait``) and its wave keeps the curvature that
     it was given (``curvature``): an object and a scan that are smaller by a factor ``m``, a beam that diverges and a
@@ -32,7 +32,7 @@ class Joint(AD):
     name = "joint"
     version = 2
     refines: ClassVar = frozenset({"object", "probe", "positions", "distance"})
-    variants: ClassVar = {"paper": {"sampling": "bilinear", "blur_px": 0.0, "probe_wait": 0.0, "curvature": "free"}}
+    variants: ClassVar = {"paper": {"sampling": "bilinear", "blur": 0.0, "probe_wait": 0.0, "curvature": "free"}}
 
     class Options(AD.Options):
         """Options of :class:`AD` with the defaults of the joint refinement; see there."""
@@ -43,7 +43,7 @@ class Joint(AD):
         distance_rate: Annotated[float, Field(ge=0, le=0.1), Tunable(0.001, 0.02, log=True)] = 0.01
         batch: Annotated[int, Field(ge=1), Tunable(choices=(5, 10, 20))] = 5
         final: Annotated[float, Field(gt=0, le=1)] = 0.03
-        blur_px: Annotated[float, Field(ge=0), Tunable(choices=(0.0, 4.0, 8.0, 12.0))] = 12.0
+        blur: Annotated[float, Field(ge=0), Tunable(choices=(0.0, 0.8, 1.6, 2.4))] = 2.4
         probe_wait: Annotated[float, Field(ge=0, lt=1)] = 0.1
         curvature: Literal["free", "held"] = "held"
         padding: bool = True

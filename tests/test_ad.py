@@ -333,13 +333,13 @@ def test_large_structures_of_the_object_come_first(monkeypatch: pytest.MonkeyPat
         return (solver.object - before).numpy()
 
     sharp = step(0.2)
-    blurred = step(0.2, blur_px=4.0, blur_share=0.8)
+    blurred = step(0.2, blur=4.0, blur_share=0.8)
     smoothed = gaussian_filter(sharp.real, 3.0, mode="wrap", truncate=8) + 1j * gaussian_filter(
         sharp.imag, 3.0, mode="wrap", truncate=8
     )
     assert np.abs(sharp - smoothed).max() > 0.1 * np.abs(sharp).max()
     assert np.abs(blurred - smoothed).max() < 1e-6 * np.abs(sharp).max()
-    assert np.array_equal(step(0.9, blur_px=4.0, blur_share=0.8), sharp)
+    assert np.array_equal(step(0.9, blur=4.0, blur_share=0.8), sharp)
 
 
 def test_the_mean_curvature_of_a_wave() -> None:
