@@ -28,6 +28,7 @@ DIM = 0.05  # of the largest dose, below which the curvature of a pixel counts a
 DENSEST = 2.0  # largest dose over its mean, about
 SETTLED, RENEWED = 3, 10  # epochs at each of which the dose is reckoned anew, and period of that afterwards
 STEEPNESS, STRETCH = 2e-2, 0.1  # of the photons, by which a loss bends along a position and along the distance
+SHARP_PX = 0.3  # width below which a Gaussian smooths nothing that pixels show
 FLAT = 1e-3  # relative spread below which a start object says nothing
 
 
@@ -66,6 +67,9 @@ class AD(Solver):
             final: see ``schedule``.
             batch: patterns of a step; of the first steps where it grows.
             growing: whether batches double until they hold all patterns, in equal shares of the budget.
+            blur_px: width of the Gaussian that smooths the object's gradient at first, so that large structures come
+                before small ones; it shrinks evenly (not for ``lbfgs``). 0: none.
+            blur_share: share of the budget after which nothing is smoothed any more.
             probe_start: epochs before the probe is updated.
             start: of the object: as ``given``, or where that is flat from ``autocorrelation``s.
             start_probe: of the probe, likewise.
@@ -81,6 +85,8 @@ class AD(Solver):
             limit: see ``excess``.
             shortness: weight of the mean correction of positions.
             recentre: whether the probe is moved to its centre after each epoch, and the object with it (far field).
+            curvature: whether the mean curvature of the probe's wave is ``held`` at that of the given one, or ``free``
+                (near field).
             rescale: whether the object's mean amplitude and the probe's mean phase are set after each epoch.
             phase_range_rad: width of the range of phases about their mean to which the object is clipped; 0: any.
 
@@ -102,6 +108,8 @@ class AD(Solver):
         final: Annotated[float, Field(gt=0, le=1)] = 0.05
         batch: Annotated[int, Field(ge=1), Tunable(choices=(8, 16, 32, 64))] = 16
         growing: bool = False
+        blur_px: Annotated[float, Field(ge=0)] = 0.0
+        blur_share: Annotated[float, Field(gt=0, le=1)] = 0.5
         probe_start: Annotated[int, Field(ge=0)] = 0
         start: Literal["given", "autocorrelation"] = "given"
         start_probe: Literal["given", "autocorrelation"] = "given"
@@ -117,6 +125,7 @@ class AD(Solver):
         limit: Annotated[float, Field(gt=0)] = 1.05
         shortness: Annotated[float, Field(ge=0)] = 0.0
         recentre: bool = False
+        curvature: Literal["free", "held"] = "free"
         rescale: bool = False
         phase_range_rad: Annotated[float, Field(ge=0)] = 0.0
 
@@ -142,6 +151,7 @@ class AD(Solver):
         self.slope = torch.zeros_like(self.objects) if o.variation else None
         self.weight: float | None = None
         self.plateau = Plateau(o.patience)
+        self.bent = mean_curvature(self.probe)
         self.phase = ""
         self._made_for: tuple[bool, Tensor] | None = None
 
@@ -205,6 +215,7 @@ class AD(Solver):
         self.loss = self.losses[phase]
         size = self.model.count if OPTIMISERS[o.optimiser].whole else self.batch_size()
         self._optimise(size)
+        self.blur = self._blur()
         loss = error = 0.0
         for index in batches(self.order(), size):
             found = self.descend(index)
@@ -258,6 +269,18 @@ class AD(Solver):
             if group.name == "probe":
                 group.unit = float(light.sqrt().mean())
 
+    def _blur(self) -> Tensor | None:
+        """The Gaussian ``(H, W)`` by which the spectrum of the object's gradient is multiplied; none where it is 1."""
+        o = self.options
+        width = o.blur_px * (1 - self.progress / o.blur_share)
+        if width < SHARP_PX:
+            return None
+        y, x = (
+            torch.exp(-2 * (math.pi * width * torch.fft.fftfreq(n, dtype=self.model.real, device=self.device)) ** 2)
+            for n in self.model.canvas
+        )
+        return y[:, None] * x
+
     def _weigh(self, light: Tensor) -> None:
         """Tell Adam how the loss bends at every pixel of the object: as the dose."""
         dose = torch.zeros(self.model.canvas, dtype=self.model.real, device=self.device)
@@ -281,6 +304,8 @@ class AD(Solver):
             return kept[0]
         found = self.gradient(index)
         gradients, _ = self.gradients(found, index)
+        if self.blur is not None:
+            gradients[0] = torch.fft.ifft2(torch.fft.fft2(gradients[0]) * self.blur)
         self._step(index, gradients)
         return found
 
@@ -346,6 +371,9 @@ class AD(Solver):
         o = self.options
         if self.refining and o.recentre and not self.setting.near:
             self._recentre()
+        if self.refining and o.curvature == "held" and self.setting.near:
+            y, x = middle_coordinates(self.probe)
+            self.probe.mul_(torch.exp(-1j * (mean_curvature(self.probe) - self.bent) * (y**2 + x**2)))
         if self.refining and o.rescale:
             first = self.probe[0]
             # the phase of several modes is a matter of how they are mixed
@@ -400,3 +428,19 @@ class AD(Solver):
             pixel_size_m=sight.pixel_m if self.focuses else found.pixel_size_m,
             distance_m=sight.distance_m if self.focuses else found.distance_m,
         )
+
+
+def middle_coordinates(probe: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows ``(h, 1)`` and columns ``(1, w)`` of a probe ``(M, h, w)``, counted from the window's middle."""
+    y, x = (torch.arange(n, dtype=probe.real.dtype, device=probe.device) - n // 2 for n in probe.shape[-2:])
+    return y[:, None], x[None, :]
+
+
+def mean_curvature(probe: Tensor) -> float:
+    """``κ = Σ Im(P* r·∇P) / 2 Σ r² |P|²`` of modes ``(M, h, w)``: a factor ``e^{iκr²}`` more raises it by ``κ``."""
+    y, x = middle_coordinates(probe)
+    spectrum = torch.fft.fft2(probe)
+    fy, fx = (torch.fft.fftfreq(n, dtype=y.dtype, device=y.device) for n in probe.shape[-2:])
+    slopes = (torch.fft.ifft2(2j * math.pi * f * spectrum) for f in (fy[:, None], fx))
+    pull = sum((probe.conj() * r * slope).imag.sum() for r, slope in zip((y, x), slopes, strict=True))
+    return float(pull / (2 * ((y**2 + x**2) * (probe * probe.conj()).real).sum()))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from problems import Problem, correlation, make_problem
-from ptybench.baselines.ad import AD
+from ptybench.baselines.ad import AD, mean_curvature, middle_coordinates
 from ptybench.baselines.epie import EPIE
 from ptybench.baselines.joint import Joint
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ptybench.engines import autocorrelation, regularisers
@@ -317,6 +318,42 @@ def test_positions_and_distance_are_found_together(moved: tuple[Problem, Measure
     assert end is not None
     assert end < 0.15 * start
     assert abs(found.distance_m - true.distance_m) < 0.85 * abs(m.distance_m - true.distance_m)
+
+
+def test_large_structures_of_the_object_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blurred step is a Gaussian of the step, as scipy has it; past its share of the budget it is the step."""
+    monkeypatch.setattr(AD, "dtype", torch.complex128)
+    m = replace(make_problem(subpixel=False).measurement, known_probe=True)
+
+    def step(progress: float, **options: Any) -> np.ndarray[Any, Any]:
+        solver = make(m, optimiser="sgd", batch=1000, momentum=0.0, schedule="none", object_rate=0.5, **options)
+        solver.progress = progress
+        before = solver.object.clone()
+        solver.step()
+        return (solver.object - before).numpy()
+
+    sharp = step(0.2)
+    blurred = step(0.2, blur_px=4.0, blur_share=0.8)
+    smoothed = gaussian_filter(sharp.real, 3.0, mode="wrap", truncate=8) + 1j * gaussian_filter(
+        sharp.imag, 3.0, mode="wrap", truncate=8
+    )
+    assert np.abs(sharp - smoothed).max() > 0.1 * np.abs(sharp).max()
+    assert np.abs(blurred - smoothed).max() < 1e-6 * np.abs(sharp).max()
+    assert np.array_equal(step(0.9, blur_px=4.0, blur_share=0.8), sharp)
+
+
+def test_the_mean_curvature_of_a_wave() -> None:
+    """A factor ``e^{iκr²}`` raises it by ``κ``; a real wave has none, and held it stays."""
+    y, x = middle_coordinates(torch.empty(1, 48, 64, dtype=torch.complex128))
+    flat = torch.exp(-(y**2 + x**2) / 50) * torch.stack([torch.ones(48, 64), 0.1 * x * torch.ones(48, 1)])
+    assert abs(mean_curvature(flat.to(torch.complex128))) < 1e-12
+    assert mean_curvature(flat * torch.exp(0.02j * (y**2 + x**2))) == pytest.approx(0.02, rel=1e-9)
+    m = make_problem((32, 32), (4, 4), near_field=True).measurement
+    for curvature, moves in (("held", False), ("free", True)):
+        solver = make(m, curvature=curvature, distance_rate=0.01)
+        start = mean_curvature(solver.probe)
+        solve(solver, Limit(5))
+        assert (abs(mean_curvature(solver.probe) - start) > 1e-5) == moves
 
 
 def test_crops_have_no_gradient_by_position(moved: tuple[Problem, Measurement]) -> None:

@@ -274,14 +274,15 @@ def driven(peer: str, job: Job, m: Measurement, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("peer", [needs("ptychi"), needs("ptylab")])
+@pytest.mark.parametrize("peer", [needs("ptychi"), needs("ptylab"), needs("cdtools"), needs("ptyrad")])
 def test_a_peers_forward_model_gives_our_intensities(peer: str, tmp_path: Path) -> None:
     m = measured(whole=PEERS[peer].positions == "rounded")
     driven(peer, Job("measurement.h5", "forward", {}, 1, 0, "double"), m, tmp_path)
     with h5py.File(tmp_path / "prediction.h5", "r") as file:
         predicted = file["intensities"][()]
     expected = predict(m.initial, m)
-    np.testing.assert_allclose(predicted, expected, rtol=1e-6, atol=1e-8 * expected.max())
+    fine = 1e-4 if peer in ("cdtools", "ptyrad") else 1e-6  # which compute in single precision
+    np.testing.assert_allclose(predicted, expected, rtol=fine, atol=0.01 * fine * expected.max())
 
 
 @pytest.mark.slow

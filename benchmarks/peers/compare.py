@@ -98,7 +98,7 @@ def command(
         domain: seed domain.
         seeds: seeds of the task, as 0-2,7.
         methods: names of methods, comma separated.
-        peers: ptychi, ptylab.
+        peers: ptychi, ptylab, cdtools, ptyrad.
         set_: METHOD.KEY=VALUE, an option of our method that is mapped to the peer's, or task.KEY=VALUE; repeatable.
         epochs: passes over all patterns; the task's own number where none is given.
         runs: visiting orders of ours on each measurement, which tell chance from difference.

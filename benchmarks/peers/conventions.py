@@ -1,4 +1,4 @@
-"""Pty-Chi's and PtyLab's conventions, and ours, in both directions; numpy alone.
+"""Conventions of other packages, and ours, in both directions; numpy alone.
 
 ============================ ==================== ======================== =========================
 what                         ptybench             Pty-Chi 2.2.0            PtyLab 0.3.7
@@ -10,6 +10,10 @@ position                     corner, pixels       centre, from an origin   corne
 part of a pixel              shifts the probe     shifts the probe         rounded away
 shapes of object and probe   (H, W), (M, h, w)    (1, H, W), (1, M, h, w)  six axes, both square
 ============================ ==================== ======================== =========================
+
+cdtools (0.3.2, ``SimplePtycho``) is as we are but for the positions: of the optics in metres, x first, negative, and
+rounded. PtyRAD (1.0.0) is as we are, with the object's amplitude and phase as parameters of their own; without
+refinement of positions it rounds them.
 """
 
 from __future__ import annotations
@@ -130,3 +134,69 @@ def from_ptylab(problem: Problem, object: Array, probe: Array) -> Problem:
     """Return what PtyLab found, six axes each, in our conventions."""
     height, width = problem.object.shape
     return replace(problem, object=object[0, 0, 0, 0, :height, :width], probe=probe[0, 0, :, 0])
+
+
+@dataclass(frozen=True)
+class CdtoolsArrays:
+    """A problem as cdtools' ``Ptycho2DDataset`` and ``SimplePtycho`` take it, with pixels of 1 m.
+
+    Args:
+        patterns: ``(K, h, w)``, zero frequency at ``[h//2, w//2]``.
+        translations: ``(K, 3)`` in metres.
+        basis: ``(3, 2)``, of the probe's pixels.
+
+    """
+
+    patterns: Array
+    translations: Array
+    basis: Array
+
+
+def to_cdtools(problem: Problem) -> CdtoolsArrays:
+    """Return a problem in cdtools' conventions: ``corner = round(basis⁺ translation)``.
+
+    Raises:
+        Unsupported: where there are several modes, bad pixels, or positions that are not whole.
+
+    """
+    if len(problem.probe) > 1 or problem.bad_pixels.any():
+        raise Unsupported("cdtools' SimplePtycho has one mode and no mask: no modes and no bad pixels, please")
+    corners = np.round(problem.positions_px)
+    if np.abs(corners - problem.positions_px).max() > 1e-6:
+        raise Unsupported(
+            "SimplePtycho rounds positions to pixels: give it, and whom it is compared with, rounded ones"
+        )
+    translations = np.column_stack([-corners[:, 1], -corners[:, 0], np.zeros(len(corners))])
+    basis = np.array([[0.0, -1.0], [-1.0, 0.0], [0.0, 0.0]])
+    return CdtoolsArrays(problem.intensities.astype(np.float32), translations, basis)
+
+
+def to_ptyrad(problem: Problem) -> dict[str, Any]:
+    """Return a problem as PtyRAD's ``PtychoModel`` takes it, one slice thick.
+
+    Raises:
+        Unsupported: where patterns are not square, pixels bad or positions not whole.
+
+    """
+    count, n, width = problem.intensities.shape
+    if n != width or problem.bad_pixels.any():
+        raise Unsupported("PtyRAD is given square patterns without bad pixels only")
+    corners = np.round(problem.positions_px)
+    if np.abs(corners - problem.positions_px).max() > 1e-6:
+        raise Unsupported("PtyRAD rounds positions that it does not refine: give it rounded ones")
+    return {
+        "measurements": problem.intensities.astype(np.float32),
+        "obj": problem.object[None, None],
+        "probe": problem.probe,
+        "crop_pos": corners.astype(np.int32),
+        "probe_pos_shifts": np.zeros((count, 2)),
+        "obj_tilts": np.zeros((1, 2)),
+        "slice_thickness": 1.0,
+        "omode_occu": np.ones(1),
+        "H": np.ones((n, n)),
+        "N_scan_slow": 1,
+        "N_scan_fast": count,
+        "dx": 1.0,
+        "dk": 1.0 / n,
+        "lambd": 0.01,
+    }

@@ -41,6 +41,8 @@ PEERS = {
         "exact",
     ),
     "ptylab": Peer("PtyLab", (("numpy==2.4.6",), ("ptylab==0.3.7",)), "rounded"),
+    "cdtools": Peer("cdtools", (("torch==2.13.0", "numpy==2.4.6"), ("cdtools-py==0.3.2",)), "rounded"),
+    "ptyrad": Peer("PtyRAD", (("torch==2.13.0", "numpy==2.4.6"), ("torchvision==0.28.0", "ptyrad==1.0.0")), "rounded"),
 }  # fmt: skip
 
 

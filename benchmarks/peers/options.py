@@ -115,9 +115,39 @@ def _ptychi_ad(options: Options) -> Options:
         "probe_options.step_size": options.pop("probe_rate"),
         "probe_options.optimization_plan.start": options.pop("probe_start"),
     }
-    if (options["loss"], options["optimiser"], options["variation"]) != ("gaussian", "adam", 0.0):
-        raise Unsupported("Pty-Chi is compared in Adam with amplitudes and without regularisers: leave the defaults")
+    _plain_adam("Pty-Chi", options)
     return mapped
+
+
+def _plain_adam(peer: str, options: Options) -> None:
+    if (options["loss"], options["optimiser"], options["variation"]) != ("gaussian", "adam", 0.0):
+        raise Unsupported(f"{peer} is compared in Adam with amplitudes and without regularisers: leave the defaults")
+
+
+def cdtools_options(method: str, options: Options) -> dict[str, float]:
+    """Return cdtools' rates of object and probe: ours; its probe is in units of its largest amplitude.
+
+    Raises:
+        Unsupported: where it is not Adam on amplitudes that is asked for.
+
+    """
+    if method != "ad":
+        raise Unsupported(f"cdtools is compared in ad, not in {method}")
+    _plain_adam("cdtools", options)
+    return {"obj": options["object_rate"], "probe": options["probe_rate"]}
+
+
+def ptyrad_options(method: str, options: Options) -> dict[str, float]:
+    """Return PtyRAD's rates: ours for amplitude and phase of the object, and for the probe.
+
+    Raises:
+        Unsupported: where it is not Adam on amplitudes that is asked for.
+
+    """
+    if method != "ad":
+        raise Unsupported(f"PtyRAD is compared in ad, not in {method}")
+    _plain_adam("PtyRAD", options)
+    return {"obja": options["object_rate"], "objp": options["object_rate"], "probe": options["probe_rate"]}
 
 
 def _ptylab_epie(options: Options) -> tuple[str, Options]:

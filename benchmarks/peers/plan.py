@@ -12,7 +12,7 @@ import numpy as np
 from cells import OURS, Cell
 from environments import PEERS
 from exchange import Job, Unsupported
-from options import MATCHED, ptychi_options, ptylab_options
+from options import MATCHED, cdtools_options, ptychi_options, ptylab_options, ptyrad_options
 
 from ptybench.errors import InvalidOption
 from ptybench.registry import load_task, resolve_method
@@ -20,7 +20,12 @@ from ptybench.seeds import named_seed
 from ptybench.simulation import simulate
 from ptybench.types import Measurement, Truth
 
-CAN: dict[str, Any] = {"ptychi": ptychi_options, "ptylab": ptylab_options}
+CAN: dict[str, Any] = {
+    "ptychi": ptychi_options,
+    "ptylab": ptylab_options,
+    "cdtools": cdtools_options,
+    "ptyrad": ptyrad_options,
+}
 
 
 @dataclass(frozen=True)

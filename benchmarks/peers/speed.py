@@ -65,7 +65,7 @@ CONTESTS = [
     Contest("raar", 0, {}, ()),
     Contest("admm", 0, {}, ()),
     Contest("lsqml", 32, {}, ("ptychi",)),
-    Contest("ad", 32, {}, ("ptychi",)),
+    Contest("ad", 32, {}, ("ptychi", "cdtools", "ptyrad")),
 ]
 
 
@@ -184,7 +184,7 @@ def command(
     Args:
         sizes: 128, 256.
         methods: names of our methods, comma separated; all of the table where none is given.
-        peers: ptychi, ptylab, or none.
+        peers: ptychi, ptylab, cdtools, ptyrad, or none.
         threads: numbers of threads, for all programs alike.
         epochs: of the peers' long run, and of ours whose object is compared.
         rounds: times everything is timed.
