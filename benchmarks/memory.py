@@ -1,4 +1,4 @@
-"""Peak memory of epochs of a gradient method beyond what was there before them, for more and more patterns of one field.
+"""Peak memory of epochs of a gradient method beyond what was there before, for more and more patterns of one field.
 
     python benchmarks/memory.py
 
@@ -45,9 +45,8 @@ def measure(side: int, batch: int, path: str) -> None:
     for _ in range(2):
         solver.step()
     data = measurement.intensities.nbytes / 2**20
-    print(
-        f"| {len(measurement.intensities)} | {min(batch, side**2)} | {path} | {data:.1f} | {resident('VmHWM') - before:.1f} |"
-    )
+    added = resident("VmHWM") - before
+    print(f"| {len(measurement.intensities)} | {min(batch, side**2)} | {path} | {data:.1f} | {added:.1f} |")
 
 
 if __name__ == "__main__":
