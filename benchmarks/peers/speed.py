@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -155,12 +154,12 @@ def markdown(timings: Sequence[Timing], floor: dict[str, dict[str, dict[str, flo
 def _row(timing: Timing, timings: Sequence[Timing], floor: float) -> str:
     if timing.failure is not None:
         return f"| {timing.contest} | {title(timing.program)} | {timing.threads} | {timing.failure} | | | |"
-    seconds = statistics.median(timing.seconds)
-    half = (max(timing.seconds) - min(timing.seconds)) / 2 / seconds
-    spread = f"± {half:.0%}" if len(timing.seconds) > 1 else "(once)"
+    # what else a machine does only ever adds to a time
+    seconds = min(timing.seconds)
+    spread = f"+ {max(timing.seconds) / seconds - 1:.0%}" if len(timing.seconds) > 1 else "(once)"
     key = timing.size, timing.contest, timing.threads
     ours = next((t for t in timings if (t.size, t.contest, t.threads) == key and t.program == OURS and t.seconds), None)
-    ahead = "" if ours is None or timing.program == OURS else f"{seconds / statistics.median(ours.seconds):.1f}"
+    ahead = "" if ours is None or timing.program == OURS else f"{seconds / min(ours.seconds):.1f}"
     cpcc = "" if timing.cpcc is None else f"{timing.cpcc:.4f}"
     return (
         f"| {timing.contest} | {title(timing.program)} | {timing.threads} | {seconds * 1e3:.1f} {spread} "
