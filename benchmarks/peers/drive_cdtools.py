@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
     rates = cdtools_options(job.method, job.options)
     reconstructor = AdamReconstructor(model, data)
     start = time.perf_counter()
-    for _ in reconstructor.optimize(job.epochs, lr=rates, batch_size=batch_of(job), thread=False):
+    for _ in reconstructor.optimize(job.epochs, **rates, batch_size=batch_of(job), thread=False):
         pass
     seconds = time.perf_counter() - start
     write_reconstruction(folder, found_by(model, problem), seconds)

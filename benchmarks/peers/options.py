@@ -125,7 +125,7 @@ def _plain_adam(peer: str, options: Options) -> None:
 
 
 def cdtools_options(method: str, options: Options) -> dict[str, float]:
-    """Return cdtools' rates of object and probe: ours; its probe is in units of its largest amplitude.
+    """Return cdtools' one rate of object and probe: ours of the object; its probe is in units of its largest amplitude.
 
     Raises:
         Unsupported: where it is not Adam on amplitudes that is asked for.
@@ -134,7 +134,7 @@ def cdtools_options(method: str, options: Options) -> dict[str, float]:
     if method != "ad":
         raise Unsupported(f"cdtools is compared in ad, not in {method}")
     _plain_adam("cdtools", options)
-    return {"obj": options["object_rate"], "probe": options["probe_rate"]}
+    return {"lr": options["object_rate"]}
 
 
 def ptyrad_options(method: str, options: Options) -> dict[str, float]:
