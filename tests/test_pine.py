@@ -110,7 +110,9 @@ def test_extreme_pixels_set_the_global_scale_alone(problem: Problem) -> None:
         after, _ = settled(problem, spoilt, denoiser="realsn", rescale=rescale)
         middle = tuple(slice(size // 2 - 8, size // 2 + 8) for size in obj.shape)
         change[rescale] = np.abs(after - clean)[middle].max()
-    assert change["dose"] == 0 < change["global"]
+    # a tile of Winograd's rounds by all of its pixels, so that rounding reaches further than the network sees
+    assert change["dose"] < 1e-6
+    assert change["global"] > 1e-3
 
 
 def test_light_is_where_the_probe_passes(problem: Problem) -> None:
