@@ -104,10 +104,10 @@ def test_extreme_pixels_set_the_global_scale_alone(problem: Problem) -> None:
     obj = textured(problem)
     spoilt = obj.copy()
     spoilt[0, 0] = 60 + 60j
-    change = {}
+    change = {}  # of `bn`: without biases, `realsn` is homogeneous, and the width of the scale is nothing to it
     for rescale in ("dose", "global"):
-        clean, _ = settled(problem, obj, denoiser="realsn", rescale=rescale)
-        after, _ = settled(problem, spoilt, denoiser="realsn", rescale=rescale)
+        clean, _ = settled(problem, obj, denoiser="bn", rescale=rescale)
+        after, _ = settled(problem, spoilt, denoiser="bn", rescale=rescale)
         middle = tuple(slice(size // 2 - 8, size // 2 + 8) for size in obj.shape)
         change[rescale] = np.abs(after - clean)[middle].max()
     # a tile of Winograd's rounds by all of its pixels, so that rounding reaches further than the network sees
