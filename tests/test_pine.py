@@ -104,7 +104,7 @@ def test_extreme_pixels_set_the_global_scale_alone(problem: Problem) -> None:
     obj = textured(problem)
     spoilt = obj.copy()
     spoilt[0, 0] = 60 + 60j
-    change = {}
+    change = {}  # of `bn`: without biases, `realsn` is homogeneous, and the width of the scale is nothing to it
     for rescale in ("dose", "global"):
         clean, _ = settled(problem, obj, denoiser="bn", rescale=rescale)
         after, _ = settled(problem, spoilt, denoiser="bn", rescale=rescale)
