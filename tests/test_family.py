@@ -23,6 +23,8 @@ DENOISES = {"pine"}
 """A denoiser changes the truth, too; without its step PINE is ePIE to the bit (``test_pine.py``)."""
 CHOOSES_GAUGE = {"dap", "dap:poisson", "dap:gaussian", "dap:r"}
 """Methods that set the scale of the object, which no pattern tells."""
+WANDERS = {"joint": 1e-3}
+"""Methods whose Adam takes first steps of full length along the rounding of a gradient that is zero: how far that is."""
 EPOCHS = 4
 
 
@@ -52,7 +54,7 @@ def test_the_truth_is_a_fixed_point(method: str, near_field: bool, shape: tuple[
     if method in CHOOSES_GAUGE:
         scale = np.vdot(found.object, problem.object) / np.vdot(found.object, found.object)
         found = replace(found, object=found.object * scale, probe=found.probe / scale)
-    assert np.abs(found.object - problem.object).max() < 5e-4
+    assert np.abs(found.object - problem.object).max() < WANDERS.get(method, 5e-4)
     seen, true = mutual_intensity(found.probe), mutual_intensity(problem.probe)
     assert np.abs(seen - true).max() < 2e-3 * np.abs(true).max()
 
