@@ -24,7 +24,7 @@ DENOISES = {"pine"}
 CHOOSES_GAUGE = {"dap", "dap:poisson", "dap:gaussian", "dap:r"}
 """Methods that set the scale of the object, which no pattern tells."""
 WANDERS = {"joint": 1e-3}
-"""Methods whose Adam takes first steps of full length along the rounding of a gradient that is zero: how far that is."""
+"""Methods whose Adam takes first steps of full length along the rounding of a gradient of zero: how far that is."""
 EPOCHS = 4
 
 
