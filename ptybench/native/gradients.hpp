@@ -15,6 +15,7 @@ struct PtyGradient {
     int64_t states;    // object modes
     int64_t padded_h, padded_w;
     int64_t refine_probe, refine_positions, refine_distance;
+    int64_t go_on;  // whether the gradients of object and probe go on from the call before
     double floor, scale;  // photons; the loss is multiplied by the scale
     const void *object, *probe;      // (N, H, W), (M, h, w)
     const void *transfer, *bend;     // (padded_h, padded_w) kernel of the near field, complex, and its phase's derivative, real
@@ -101,13 +102,13 @@ class Gradients {
             for (int n = 0; n < N; ++n) {
                 const Plane<T> all = desks_[0]->pull[n].plane();
                 T* to = static_cast<T*>(q.object_gradient) + 2 * static_cast<std::ptrdiff_t>(n) * H * W;
-                std::memset(to + 2L * part(0, first, t) * W, 0, 2L * (part(0, first, t + 1) - part(0, first, t)) * W * sizeof(T));
-                std::memset(to + 2L * part(end, H, t) * W, 0, 2L * (part(end, H, t + 1) - part(end, H, t)) * W * sizeof(T));
+                if (!q.go_on) {
+                    std::memset(to + 2L * part(0, first, t) * W, 0, 2L * (part(0, first, t + 1) - part(0, first, t)) * W * sizeof(T));
+                    std::memset(to + 2L * part(end, H, t) * W, 0, 2L * (part(end, H, t + 1) - part(end, H, t)) * W * sizeof(T));
+                }
                 rows(all, part(first, end, t), part(first, end, t + 1), W, [&](int y, T* re, T* im) {
                     for (int s = 1; s < threads; ++s) add_row(desks_[s]->pull[n].plane(), all, y, W, T(1));
-                    T* row = to + 2L * y * W;
-                    PTY_SIMD
-                    for (int x = 0; x < W; ++x) row[2 * x] = re[x], row[2 * x + 1] = im[x];
+                    leave(Row<T>{re, im}, to + 2L * y * W, W, q.go_on);
                 });
             }
             if (!q.refine_probe) return;
@@ -126,10 +127,9 @@ class Gradients {
                     PTY_SIMD
                     for (int x = 0; x < w; ++x) re[x] *= unit, im[x] *= unit;
                 });
-                gather(desks_[0]->spectra[m].plane(), to, h, w);
-            } else {
-                gather(turn.plane(), to, h, w);
             }
+            const Plane<T> from = (q.sampling == 1 ? desks_[0]->spectra[m] : turn).plane();
+            for (int y = 0; y < h; ++y) leave(from.row(y), to + 2L * y * w, w, q.go_on);
         }
         Found sum;
         for (const Found& one : found) sum.value += one.value, sum.error += one.error, sum.distance += one.distance;
@@ -159,6 +159,12 @@ class Gradients {
         for (int y = first; y < end; ++y) act(y, plane.re + y * plane.pitch, plane.im + y * plane.pitch);
     }
     int part(int first, int end, int t) const { return first + static_cast<int>(static_cast<int64_t>(std::max(end - first, 0)) * t / crew_.size()); }
+    static void leave(Row<T> from, T* to, int columns, bool go_on) {
+        if (go_on)
+            add_interleaved(from, to, columns);
+        else
+            write_row(from, to, columns);
+    }
     int room(int axis) const { return axis ? W - w : H - h; }
     int corner(double position, int axis) const {
         return std::min(std::max(static_cast<int>(std::floor(position + 1e-6)), 0), room(axis));
@@ -286,7 +292,7 @@ class Gradients {
         const bool near = q.transfer != nullptr;
         std::vector<Field<T>>& there = near ? d.waves : d.flown;
         const T unit = near ? T(1) : 1 / (static_cast<T>(h) * w), root = near ? T(1) : 1 / std::sqrt(static_cast<T>(h) * w);
-        const T* measured = static_cast<const T*>(scene_.p.amplitudes) + static_cast<std::ptrdiff_t>(k) * h * w;
+        const T* measured = scene_.amplitudes(k);
         const T* good = static_cast<const T*>(scene_.p.good);
         T* row = d.row.get();
         for (int y = 0; y < h; ++y) {
