@@ -20,8 +20,12 @@ from torch.distributed import HashStore, PrefixStore  # type: ignore[attr-define
 
 import ptybench
 from ptybench.errors import InvalidOption, MethodFailed
+from ptybench.io.hdf5 import save_measurement
 from ptybench.records import Record
+from ptybench.registry import resolve_method
+from ptybench.runner.job import JOB_FILE, MEASUREMENT_FILE, Job
 from ptybench.runner.ranks import Ranks
+from ptybench.runner.work import run_job
 from ptybench.team import joined
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
@@ -176,6 +180,26 @@ def test_torchrun_leaves_a_record_where_a_method_cannot_be_shared(tmp_path: Path
     record = torchrun("--method", "epie", folder=tmp_path)
     assert record.status == "skipped"
     assert "give it a batch" in str(record.error)
+
+
+def test_more_processes_than_patterns_are_refused_before_anything_is_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "26", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Ranks, "store", lambda *_: pytest.fail("the other processes were called"))
+    save_measurement(tmp_path / MEASUREMENT_FILE, make_problem().measurement)
+    options, said = resolve_method("dm", {}).options, list[dict[str, Any]]()
+    job = Job(
+        method="dm", options=options, seed=0, epochs=1, seconds=None, checkpoints=[], device="cpu", distributed=True
+    )
+    (tmp_path / JOB_FILE).write_text(job.model_dump_json())
+    run_job(tmp_path, said.append)
+    assert said[-1]["failed"]["status"] == "skipped"
+    assert said[-1]["failed"]["error"] == (
+        "every process needs a pattern of its own, and 26 processes came to 25 patterns: start at most 25, "
+        "torchrun --nproc_per_node 25"
+    )
 
 
 def test_without_torchrun_the_option_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
