@@ -290,9 +290,7 @@ class Scene {
         return found;
     }
     Plane<T> window(const Field<T>& canvas, int k) const {
-        const Plane<T> all = canvas.plane();
-        const std::ptrdiff_t at = p.corners[2 * k] * all.pitch + p.corners[2 * k + 1];
-        return {all.re + at, all.im + at, all.pitch};
+        return canvas.plane().window(static_cast<int>(p.corners[2 * k]), static_cast<int>(p.corners[2 * k + 1]));
     }
     const T* amplitudes(int k) const {
         return static_cast<const T*>(p.amplitudes) + static_cast<std::ptrdiff_t>(p.slots ? p.slots[k] : k) * h * w;
