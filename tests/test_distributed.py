@@ -182,24 +182,32 @@ def test_torchrun_leaves_a_record_where_a_method_cannot_be_shared(tmp_path: Path
     assert "give it a batch" in str(record.error)
 
 
-def test_more_processes_than_patterns_are_refused_before_anything_is_handed_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("world", "method", "sentence"),
+    [
+        (
+            26, "dm", "every process needs a pattern of its own, and 26 processes came to 25 patterns: start at most "
+            "25, torchrun --nproc_per_node 25",
+        ),
+        (2, "oracle", "oracle is given the truth, which stays in one process: run it without --distributed"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_handed_out_is_refused_before_anybody_is_told(
+    world: int, method: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"RANK": "0", "WORLD_SIZE": "26", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+    told = {"RANK": "0", "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in told.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(Ranks, "store", lambda *_: pytest.fail("the other processes were called"))
     save_measurement(tmp_path / MEASUREMENT_FILE, make_problem().measurement)
-    options, said = resolve_method("dm", {}).options, list[dict[str, Any]]()
+    resolved, said = resolve_method(method, {}), list[dict[str, Any]]()
     job = Job(
-        method="dm", options=options, seed=0, epochs=1, seconds=None, checkpoints=[], device="cpu", distributed=True
-    )
+        method=method, options=resolved.options, seed=0, epochs=1, seconds=None, checkpoints=[], device="cpu",
+        truth=resolved.needs_truth, distributed=True,
+    )  # fmt: skip
     (tmp_path / JOB_FILE).write_text(job.model_dump_json())
     run_job(tmp_path, said.append)
-    assert said[-1]["failed"]["status"] == "skipped"
-    assert said[-1]["failed"]["error"] == (
-        "every process needs a pattern of its own, and 26 processes came to 25 patterns: start at most 25, "
-        "torchrun --nproc_per_node 25"
-    )
+    assert said[-1]["failed"] == {"status": "skipped", "error": sentence}
 
 
 def test_without_torchrun_the_option_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

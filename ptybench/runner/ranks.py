@@ -98,10 +98,15 @@ def leading(job: Job, folder: Path) -> Iterator[tuple[Together, Measurement]]:
     """Hand out a job and the patterns, in the first process; yields the team and its own share of the measurement.
 
     Raises:
-        InvalidOption: where there are more processes than patterns; nobody has been told of the job then.
+        InvalidOption: where the truth is asked for, or there are more processes than patterns; nobody has been told of
+            the job then.
 
     """
     ranks = Ranks.here()
+    if job.truth:
+        raise InvalidOption(
+            f"{job.method} is given the truth, which stays in one process: run it without --distributed"
+        )
     measurement = load_measurement(folder / MEASUREMENT_FILE, in_file=True)
     count = len(measurement.intensities)
     if ranks.world > count:
