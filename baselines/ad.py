@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ptybench.engines import autocorrelation, lost, regularisers
 from ptybench.engines.descent import LBFGS, OPTIMISERS, Group, Plateau
-from ptybench.engines.gradient import Differentiable, Gradient, Sampling, Wanted
+from ptybench.engines.gradient import Batch, Differentiable, Gradient, Sampling, Wanted
 from ptybench.engines.losses import LOSSES
 from ptybench.engines.sequential import batches
 from ptybench.engines.setting import Setting, Sight
@@ -150,12 +150,9 @@ class AD(Solver):
         if o.optimiser == "lbfgs" and self.moves + self.focuses and not self.setting.near:
             raise InvalidOption("lbfgs does not refine positions or distance in the far field: use adam")
         self._begin()
-        self.floor = DARK * max(1.0, self.model.power / self.model.amplitudes.numel())
-        sampling: Sampling = o.sampling if o.subpixel else "crop"
-        self.losses = {
-            name: Differentiable(self.model, LOSSES[name](self.floor), sampling, self.setting.padded)
-            for name in {o.loss, "gaussian"}
-        }
+        self.floor = DARK * max(1.0, self.model.power / self.model.pixels)
+        self.sampling: Sampling = o.sampling if o.subpixel else "crop"
+        self.losses = {name: Differentiable(self.model, LOSSES[name](self.floor)) for name in {o.loss, "gaussian"}}
         self.slope = torch.zeros_like(self.objects) if o.variation else None
         self.weight: float | None = None
         self.plateau = Plateau(o.patience)
@@ -235,7 +232,10 @@ class AD(Solver):
         self._optimise(size)
         self.smoothing = self._smoothing()
         loss = error = 0.0
-        for index in batches([k for k in self.order() if k not in left_out], size):
+        pieces = batches([k for k in self.order() if k not in left_out], size)
+        # where a batch is more than is fetched at a time, the loss walks through it
+        few = len(self.model.runs(pieces[0])) == 1
+        for index in self.model.ahead(pieces) if few else pieces:
             found = self.descend(index)
             loss, error = loss + found.loss, error + found.error
         self.plateau.tell(loss)
@@ -308,8 +308,7 @@ class AD(Solver):
         """The data error of one pattern where it is, or where a correction puts it."""
         if correction is not None:
             self.corrections[pattern] = correction
-        found = self.loss([pattern], self.objects, self.probe, self.places([pattern]), self.sight, Wanted(probe=False))
-        return found.error
+        return self.gradient([pattern], Wanted(probe=False)).error
 
     def _smoothing(self) -> Tensor | None:
         """The Gaussian ``(H, W)`` by which the spectrum of the object's gradient is multiplied; none where it is 1."""
@@ -363,12 +362,13 @@ class AD(Solver):
         self.optimiser.groups.insert(place, rows)
         self.optimiser.rows(torch.as_tensor(index), rows, pull[index], self.share)
 
-    def gradient(self, index: list[int]) -> Gradient:
-        """Loss and gradient of the data alone."""
-        wanted = Wanted(self.refining, self.moves or (self.focuses and self.setting.scales), self.focuses)
-        if self.setting.near is False:
-            wanted = wanted._replace(distance=False)
-        return self.loss(index, self.objects, self.probe, self.places(index), self.sight, wanted)
+    def gradient(self, index: list[int], wanted: Wanted | None = None) -> Gradient:
+        """Loss and gradient of the data alone, with respect to all that is refined unless told otherwise."""
+        if wanted is None:
+            moves, focuses = self.moves or (self.focuses and self.setting.scales), self.focuses and self.setting.near
+            wanted = Wanted(self.refining, moves, focuses)
+        places, sight = self.places(index), self.sight
+        return self.loss(Batch(index, self.objects, self.probe, places, sight, self.sampling, wanted))
 
     def gradients(self, found: Gradient, index: list[int]) -> tuple[list[Tensor], float]:
         """Gradients of the groups with all that is added to the loss, and the value of that."""

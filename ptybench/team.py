@@ -90,9 +90,9 @@ class Together(Team):
     def __init__(self, rank: int, world: int, patterns: int, reason: Callable[[], str] = lambda: "") -> None:
         self.rank, self.world, self.patterns, self._reason = rank, world, patterns, reason
 
-    def own(self) -> NDArray[np.intp]:
-        """The patterns of this process."""
-        return np.arange(self.rank, self.patterns, self.world)
+    def own(self, rank: int | None = None) -> NDArray[np.intp]:
+        """The patterns of this process, or of another."""
+        return np.arange(self.rank if rank is None else rank, self.patterns, self.world)
 
     def count(self, own: int) -> int:
         """All patterns."""

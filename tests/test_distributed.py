@@ -20,8 +20,12 @@ from torch.distributed import HashStore, PrefixStore  # type: ignore[attr-define
 
 import ptybench
 from ptybench.errors import InvalidOption, MethodFailed
+from ptybench.io.hdf5 import save_measurement
 from ptybench.records import Record
+from ptybench.registry import resolve_method
+from ptybench.runner.job import JOB_FILE, MEASUREMENT_FILE, Job
 from ptybench.runner.ranks import Ranks
+from ptybench.runner.work import run_job
 from ptybench.team import joined
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
@@ -176,6 +180,34 @@ def test_torchrun_leaves_a_record_where_a_method_cannot_be_shared(tmp_path: Path
     record = torchrun("--method", "epie", folder=tmp_path)
     assert record.status == "skipped"
     assert "give it a batch" in str(record.error)
+
+
+@pytest.mark.parametrize(
+    ("world", "method", "sentence"),
+    [
+        (
+            26, "dm", "every process needs a pattern of its own, and 26 processes came to 25 patterns: start at most "
+            "25, torchrun --nproc_per_node 25",
+        ),
+        (2, "oracle", "oracle is given the truth, which stays in one process: run it without --distributed"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_handed_out_is_refused_before_anybody_is_told(
+    world: int, method: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"RANK": "0", "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Ranks, "store", lambda *_: pytest.fail("the other processes were called"))
+    save_measurement(tmp_path / MEASUREMENT_FILE, make_problem().measurement)
+    resolved, said = resolve_method(method, {}), list[dict[str, Any]]()
+    job = Job(
+        method=method, options=resolved.options, seed=0, epochs=1, seconds=None, checkpoints=[], device="cpu",
+        truth=resolved.needs_truth, distributed=True,
+    )  # fmt: skip
+    (tmp_path / JOB_FILE).write_text(job.model_dump_json())
+    run_job(tmp_path, said.append)
+    assert said[-1]["failed"] == {"status": "skipped", "error": sentence}
 
 
 def test_without_torchrun_the_option_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,11 @@ def near(a: torch.Tensor, b: torch.Tensor) -> bool:
     return bool((a - b).norm() <= (1e-12 if b.dtype.itemsize > 8 or b.dtype == torch.float64 else 2e-6) * b.norm())
 
 
+def probes_of(dtype: torch.dtype, same: bool) -> torch.Tensor:
+    """Two modes for four patterns: the same for all, or one for each."""
+    return random(2, 19, 45, dtype=dtype).expand(4, -1, -1, -1) if same else random(4, 2, 19, 45, dtype=dtype)
+
+
 @here
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -68,7 +73,7 @@ def near(a: torch.Tensor, b: torch.Tensor) -> bool:
 def test_exit_waves(dtype: torch.dtype, same: bool, less: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(dtype)
     seen = Windowed(random(1, *model.canvas, dtype=dtype), model.windows)
-    probes = random(2, 19, 45, dtype=dtype).expand(4, -1, -1, -1) if same else random(4, 2, 19, 45, dtype=dtype)
+    probes = probes_of(dtype, same)
     other = random(6, 2, 19, 45, dtype=dtype)[1:5] if less else None
     for index in (slice(1, 5), torch.tensor([5, 0, 3, 3], device=DEVICE)):
         by_torch(monkeypatch)
@@ -143,7 +148,7 @@ def test_overlap_add_is_torchs_to_the_bit(dtype: torch.dtype, kind: str, monkeyp
 def test_overlap_products(dtype: torch.dtype, same: bool, lit: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(dtype)
     start, light = random(1, *model.canvas, dtype=dtype), random(1, *model.canvas, dtype=dtype.to_real())
-    probes = random(2, 19, 45, dtype=dtype).expand(4, -1, -1, -1) if same else random(4, 2, 19, 45, dtype=dtype)
+    probes = probes_of(dtype, same)
     fields = random(6, 2, 19, 45, dtype=dtype)[1:5]
     found = []
     for way in (by_torch, by_kernels):
@@ -178,6 +183,41 @@ def test_methods_by_kernels_are_those_of_torch(
     for ours, torchs in zip(found[1][:2], found[0][:2], strict=True):
         assert float((ours - torchs).norm() / torchs.norm()) < close
     assert found[1][2] == pytest.approx(found[0][2], rel=close)
+
+
+@here
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("kernel", ["exit_waves", "overlap_add", "overlap_products"])
+def test_one_field_for_all_patterns_does_not_vouch_for_one_for_each(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, index, dtype, rows = model_of(torch.complex128), slice(1, 5), torch.complex128, fused._rows
+    modes = 1 if kernel == "overlap_add" else 2
+
+    def first_only(fields: torch.Tensor) -> tuple[torch.Tensor, int]:
+        flat, step = rows(fields)
+        return flat, 0 if fields.shape[1] == modes else step
+
+    monkeypatch.setattr(fused, "_rows", first_only)  # so that this kernel is right where one is for all
+    start, other = random(1, *model.canvas, dtype=dtype), random(4, 2, 19, 45, dtype=dtype)
+
+    def call(same: bool) -> torch.Tensor:
+        canvas, fields = Windowed(start.clone(), model.windows), probes_of(dtype, same)
+        if kernel == "exit_waves":
+            return canvas.waves(fields, index) - fields * canvas.at(index)
+        right = Windowed(start.clone(), model.windows)
+        if kernel == "overlap_add":
+            canvas.add(fields[:, :1], index)
+            right._add(fields[:, :1], index)
+        else:
+            add_overlaps(canvas, None, fields, other, index)
+            right._add((fields.conj() * other).sum(dim=1, keepdim=True), index)
+        return canvas.array - right.array
+
+    for _ in range(2):  # compared, and then trusted
+        assert float(call(same=True).abs().max()) < 1e-12
+    with pytest.warns(RuntimeWarning, match=f"the kernel {kernel} is left to torch on this device: its result differs"):
+        assert float(call(same=False).abs().max()) < 1e-12
 
 
 COMPILE = """

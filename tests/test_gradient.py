@@ -13,7 +13,7 @@ from problems import make_problem
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from ptybench.engines.gradient import Differentiable, Gradient, Sampler, Sampling, Wanted
+from ptybench.engines.gradient import Batch, Differentiable, Gradient, Sampler, Sampling, Wanted
 from ptybench.engines.losses import LOSSES, Gaussian
 from ptybench.engines.setting import Setting, smooth
 from ptybench.native import library
@@ -49,7 +49,8 @@ class Bench:
         self.measurement: Measurement = m
         self.model = ForwardModel(m, torch.device("cpu"), dtype=torch.complex128)
         self.setting = Setting(m, torch.device("cpu"), torch.complex128, padding)
-        self.of = Differentiable(self.model, LOSSES[loss](FLOOR), sampling, self.setting.padded)
+        self.of = Differentiable(self.model, LOSSES[loss](FLOOR))
+        self.sampling: Sampling = sampling
         draw = torch.Generator().manual_seed(1)
         self.objects = torch.stack(
             [torch.as_tensor(problem.object), 0.2 * torch.randn(m.canvas, generator=draw, dtype=torch.complex128)]
@@ -58,16 +59,16 @@ class Bench:
         self.positions = m.positions_px[INDEX] + 0.013
         self.zeta = 1.07
 
+    def batch(self, **changes: Any) -> Batch:
+        sight = self.setting.at(changes.pop("zeta", self.zeta))
+        there = Batch(INDEX, self.objects, self.probe, self.positions, sight, self.sampling, EVERYTHING)
+        return replace(there, **changes)
+
     def gradient(self, **changes: Any) -> Gradient:
-        there = {"objects": self.objects, "probe": self.probe, "positions": self.positions, "zeta": self.zeta} | changes
-        sight = self.setting.at(there.pop("zeta"))
-        return self.of(INDEX, there["objects"], there["probe"], there["positions"], sight, EVERYTHING)
+        return self.of(self.batch(**changes))
 
     def by_torch(self) -> Gradient:
-        found = Gradient(0.0, 0.0, torch.empty_like(self.objects), torch.empty_like(self.probe), np.zeros((4, 2)), 0.0)
-        sight = self.setting.at(self.zeta)
-        self.of.by_torch(INDEX, self.objects, self.probe, self.positions, sight, self.of.sampling, EVERYTHING, found)
-        return found
+        return Differentiable(self.model, self.of.loss).by_torch(self.batch())  # with arrays of its own
 
     def loss(self, objects: Tensor, probe: Tensor, positions: Tensor, zeta: Tensor) -> Tensor:
         """The loss in operations that autograd can differentiate, written apart from the package's."""
@@ -75,7 +76,7 @@ class Bench:
         corner = positions.detach().floor()
         whole = [(int(y), int(x)) for y, x in corner]
         fraction = positions - corner
-        if self.of.sampling == "bilinear":
+        if self.sampling == "bilinear":
             patches = bilinear(objects, positions)
             probes = probe.expand(len(INDEX), *probe.shape)
         else:
@@ -100,7 +101,7 @@ class Bench:
             squared = m.wavelength_m**2 * (fy[:, None] ** 2 + fx**2)
             phase = -2 * math.pi / m.wavelength_m * z * squared / (1 + (1 - squared).sqrt())
             kernel = torch.polar(torch.ones_like(phase), phase) * (self.setting.at(zeta.item()).transfer != 0)
-            if self.of.sampling == "fourier":
+            if self.sampling == "fourier":
                 kernel = (kernel * ramp(-fraction, size))[:, None, None]
             waves = torch.fft.ifft2(torch.fft.fft2(waves, s=size) * kernel)[..., :h, :w]
         expected = (waves.real**2 + waves.imag**2).sum(dim=(1, 2))

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from problems import make_problem
@@ -14,11 +13,11 @@ from ptybench.baselines.admm import ADMM
 from ptybench.baselines.dm import DM
 from ptybench.baselines.epie import EPIE
 from ptybench.baselines.lsqml import LSQML, least_squares_steps
-from ptybench.baselines.mpie import MPIE
 from ptybench.baselines.pie import PIE
 from ptybench.baselines.rpie import RPIE
 from ptybench.baselines.sdr import SDR
 from ptybench.baselines.wasp import WASP
+from solved import FAMILY, differ, object_after_moves, run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ptybench.cuda import VARIABLE, graphs
@@ -26,21 +25,11 @@ from ptybench.engines.projection import ProjectionSolver
 from ptybench.engines.sequential import SequentialSolver
 from ptybench.native import library
 from ptybench.optics.forward import ForwardModel, Windowed
-from ptybench.types import Measurement
 
 device = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
-FAMILY: list[tuple[type[SequentialSolver], dict[str, Any]]] = [
-    (EPIE, {"alpha": 0.7, "beta": 0.4}),
-    (RPIE, {"alpha": 0.2, "beta": 3.0}),
-    (PIE, {"alpha": 0.1, "beta": 0.8}),
-    (MPIE, {"every": 7}),
-    (SDR, {}),
-    (WASP, {"alpha": 1.5, "beta": 0.7}),
-    (LSQML, {}),
-    (LSQML, {"likelihood": "poisson"}),
-]
-NAMES = [f"{kind.__name__}-{len(options)}" for kind, options in FAMILY]
+WITH_GRAPHS = [*FAMILY, (LSQML, {}), (LSQML, {"likelihood": "poisson"})]
+NAMES = [f"{kind.__name__}-{len(options)}" for kind, options in WITH_GRAPHS]
 CASES: list[dict[str, Any]] = [
     {"modes": 2, "grid": (3, 5)},
     {"subpixel": False, "grid": (4, 4), "bad_pixels": True, "noise": True},
@@ -54,33 +43,13 @@ def _no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "able", lambda model: False)
 
 
-def run(
-    kind: type[SequentialSolver],
-    measurement: Measurement,
-    options: dict[str, Any],
-    epochs: int = 2,
-    where: str = "cpu",
-    dtype: torch.dtype = torch.complex128,
-) -> tuple[Any, list[float]]:
-    solver = type(kind.__name__, (kind,), {"dtype": dtype})(measurement, kind.Options(**options), where, seed=5)
-    errors = []
-    for epoch in range(epochs):
-        solver.progress = epoch / epochs
-        errors.append(solver.step())
-    return solver, errors
-
-
-def differ(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).norm() / b.norm())
-
-
 def options_of(kind: type[SequentialSolver], options: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return options | {key: value for key, value in more.items() if key in kind.Options.model_fields}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("more", BATCHES, ids=str)
-@pytest.mark.parametrize(("kind", "options"), FAMILY, ids=NAMES)
+@pytest.mark.parametrize(("kind", "options"), WITH_GRAPHS, ids=NAMES)
 def test_visits_by_an_index_on_the_device_are_the_engines_own(
     kind: type[SequentialSolver],
     options: dict[str, Any],
@@ -129,14 +98,7 @@ def test_positions_and_distance_may_change(monkeypatch: pytest.MonkeyPatch) -> N
     found = []
     for loops in (True, False):
         monkeypatch.setattr(graphs, "able", lambda model, loops=loops: loops)
-        solver, _ = run(EPIE, make_problem(near_field=True).measurement, {}, 1)
-        solver.place(solver.model.positions_px + 0.3)
-        solver.step()
-        solver.refocus(0.11)
-        solver.step()
-        solver.place(np.round(solver.model.positions_px))  # no fractions any more
-        solver.step()
-        found.append(solver.object)
+        found.append(object_after_moves(make_problem(near_field=True).measurement))
     assert differ(*found) < 1e-9
 
 
@@ -271,7 +233,7 @@ def test_small_least_squares() -> None:
 @device
 @pytest.mark.cuda
 @pytest.mark.parametrize("more", BATCHES, ids=str)
-@pytest.mark.parametrize(("kind", "options"), FAMILY, ids=NAMES)
+@pytest.mark.parametrize(("kind", "options"), WITH_GRAPHS, ids=NAMES)
 def test_graphs_on_the_device_are_trusted_and_right(
     kind: type[SequentialSolver], options: dict[str, Any], more: dict[str, Any]
 ) -> None:

@@ -16,12 +16,11 @@ from ptybench.baselines.ap import AP
 from ptybench.baselines.dm import DM
 from ptybench.baselines.epie import EPIE
 from ptybench.baselines.lsqml import LSQML
-from ptybench.baselines.mpie import MPIE
-from ptybench.baselines.pie import PIE
 from ptybench.baselines.raar import RAAR
 from ptybench.baselines.rpie import RPIE
 from ptybench.baselines.sdr import SDR
 from ptybench.baselines.wasp import WASP
+from solved import FAMILY, differ, object_after_moves, run
 
 from ptybench.engines import projection
 from ptybench.engines.projection import ProjectionSolver
@@ -35,14 +34,6 @@ from ptybench.types import Estimate, Measurement
 built = pytest.mark.skipif(library.flavour() is None, reason="the compiled kernels are not built here")
 
 LEAST_SQUARES: list[dict[str, Any]] = [{}, {"likelihood": "poisson"}, {"object_scale": 0.5, "damping": 0.02}]
-FAMILY: list[tuple[type[SequentialSolver], dict[str, Any]]] = [
-    (EPIE, {"alpha": 0.7, "beta": 0.4}),
-    (RPIE, {"alpha": 0.2, "beta": 3.0}),
-    (PIE, {"alpha": 0.1, "beta": 0.8}),
-    (MPIE, {"every": 7}),
-    (SDR, {}),
-    (WASP, {"alpha": 1.5, "beta": 0.7}),
-]
 
 
 def both(
@@ -59,18 +50,9 @@ def both(
         with monkeypatch.context() as patch:
             if not compiled:
                 patch.setattr(library, "able", lambda model: False)
-            solver = type(kind.__name__, (kind,), {"dtype": dtype})(measurement, kind.Options(**options), seed=5)
-            errors = []
-            for epoch in range(epochs):
-                solver.progress = epoch / epochs
-                errors.append(solver.step())
-            assert (solver._kernel is not None) == compiled
-        found.append((solver, errors))
+            found.append(run(kind, measurement, options, epochs, dtype=dtype))
+            assert (found[-1][0]._kernel is not None) == compiled
     return found
-
-
-def differ(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).norm() / b.norm())
 
 
 CASES: list[dict[str, Any]] = [
@@ -208,16 +190,7 @@ def test_positions_and_distance_may_change(monkeypatch: pytest.MonkeyPatch) -> N
         with monkeypatch.context() as patch:
             if not compiled:
                 patch.setattr(library, "able", lambda model: False)
-            kind = type("Double", (EPIE,), {"dtype": torch.complex128})
-            solver = kind(make_problem(near_field=True).measurement, seed=5)
-            solver.step()
-            solver.place(solver.model.positions_px + 0.3)
-            solver.step()
-            solver.refocus(0.11)
-            solver.step()
-            solver.place(np.round(solver.model.positions_px))  # no fractions any more
-            solver.step()
-            found.append(solver.object)
+            found.append(object_after_moves(make_problem(near_field=True).measurement))
     assert differ(*found) < 1e-9
 
 

@@ -126,7 +126,7 @@ def test_patterns_of_any_type_in_a_file_can_be_streamed(
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("epie", {}), ("rpie", {"batch": 4}), ("wasp", {}), ("mpie", {}), ("sdr", {"batch": 2}), ("lsqml", {"batch": 4}),
-    ("lsqml", {"batch": 25, "likelihood": "poisson"}), ("ml", {}), ("epie+xcorr", {}),
+    ("lsqml", {"batch": 25, "likelihood": "poisson"}), ("ml", {}), ("epie+xcorr", {}), ("ad", {"batch": 4}),
 ]  # fmt: skip
 
 
@@ -161,8 +161,12 @@ def test_a_reconstruction_is_the_same_to_the_bit_wherever_patterns_are(
 
 @pytest.mark.usefixtures("_small_blocks")
 @pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize(("method", "options"), [("dm", {}), ("admm", {}), ("raar", {"inner": 2})], ids=str)
-def test_projections_differ_by_the_order_of_their_sums_alone(
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("dm", {}), ("admm", {}), ("raar", {"inner": 2}), ("ad", {"batch": 25}), ("ad", {"optimiser": "lbfgs"})],
+    ids=str,
+)
+def test_sums_over_all_patterns_differ_by_their_order_alone(
     method: str, options: dict[str, Any], compiled: bool, counts: Measurement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not compiled:
@@ -176,7 +180,10 @@ def test_projections_differ_by_the_order_of_their_sums_alone(
         for _ in range(3):
             solvers[-1].step()
     assert (solvers[0].object - solvers[1].object).norm() < 1e-10 * solvers[0].object.norm()
-    assert (solvers[0].residual - solvers[1].residual).norm() < 1e-10 * solvers[0].residual.norm()
+    if method != "ad":
+        assert (solvers[0].residual - solvers[1].residual).norm() < 1e-10 * solvers[0].residual.norm()
+    else:
+        assert len(solvers[1].model.patterns.window) <= 2 * 7  # and never had all of them
 
 
 @pytest.mark.usefixtures("_small_blocks")

@@ -398,6 +398,15 @@ def test_ours_runs_by_the_same_files_and_is_not_run_twice(tmp_path: Path) -> Non
     assert cells.run_cell(changed, truth, measurements["exact"], tmp_path).metrics != first.metrics
 
 
+@pytest.mark.parametrize("peer", [options.cdtools_options, options.ptyrad_options, options.ptychi_options])
+def test_gradients_are_compared_in_plain_adam_alone(peer: Callable[..., Any]) -> None:
+    plain = resolve_method("ad", {}).options
+    assert peer("ad", plain)
+    for name, value in {"variation": 0.1, "position_rate": 0.1, "recentre": True}.items():
+        with pytest.raises(Unsupported, match=f"no counterpart of the option {name}={value!r}"):
+            peer("ad", plain | {name: value})
+
+
 def test_a_driver_that_fails_is_one_sentence(tmp_path: Path) -> None:
     asked = plan(tmp_path, methods=["epie"], peers=["ptychi"])
     measurements, truth = planning.problems(asked, 1)
@@ -409,10 +418,13 @@ def test_a_driver_that_fails_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_reconstruction_of_a_driver_can_be_scored(tmp_path: Path) -> None:
     m = measured()
+    m = replace(m, intensities=np.round(m.intensities))  # which a file keeps as integers
     save_measurement(tmp_path / "measurement.h5", m)
     (tmp_path / "job.json").write_text(json.dumps(asdict(Job("measurement.h5", "epie", {}, 1, 0))), encoding="utf-8")
     job, problem = read_job(tmp_path)
     assert job.method == "epie"
+    assert problem.intensities.dtype == np.float32  # the root of the file's integers would be a half
+    np.testing.assert_array_equal(problem.intensities, m.intensities)
     write_reconstruction(tmp_path, problem, 1.5)
     back = load_reconstruction(tmp_path / "reconstruction.h5")
     np.testing.assert_array_equal(back.object, m.initial.object)

@@ -70,6 +70,19 @@ def to_ptychi(problem: Problem) -> PtyChiArrays:
     )
 
 
+def whole(positions_px: Array, peer: str) -> Array:
+    """Return positions, which are whole pixels up to rounding, as whole numbers.
+
+    Raises:
+        Unsupported: where they are not.
+
+    """
+    corners: Array = np.round(positions_px)
+    if np.abs(corners - positions_px).max() > 1e-6:
+        raise Unsupported(f"{peer} rounds positions to pixels: give it, and whom it is compared with, rounded ones")
+    return corners
+
+
 def from_ptychi(problem: Problem, object_data: Array, probe_data: Array) -> Problem:
     """Return what Pty-Chi found, ``(1, H, W)`` and ``(1, M, h, w)``, in our conventions."""
     h, w = problem.intensities.shape[1:]
@@ -114,9 +127,7 @@ def to_ptylab(problem: Problem) -> PtyLabArrays:
         raise Unsupported(f"PtyLab takes square patterns only, got {n} × {width}")
     if problem.bad_pixels.any():
         raise Unsupported("PtyLab 0.3.7 uses its detector mask in constrained pixel sums only: no bad pixels, please")
-    corners = np.round(problem.positions_px)
-    if np.abs(corners - problem.positions_px).max() > 1e-6:
-        raise Unsupported("PtyLab rounds positions to pixels: give it, and whom it is compared with, rounded ones")
+    corners = whole(problem.positions_px, "PtyLab")
     height, width = problem.object.shape
     size = max(height, width)
     canvas = np.pad(problem.object, ((0, size - height), (0, size - width)), constant_values=1)
@@ -161,14 +172,10 @@ def to_cdtools(problem: Problem) -> CdtoolsArrays:
     """
     if len(problem.probe) > 1 or problem.bad_pixels.any():
         raise Unsupported("cdtools' SimplePtycho has one mode and no mask: no modes and no bad pixels, please")
-    corners = np.round(problem.positions_px)
-    if np.abs(corners - problem.positions_px).max() > 1e-6:
-        raise Unsupported(
-            "SimplePtycho rounds positions to pixels: give it, and whom it is compared with, rounded ones"
-        )
+    corners = whole(problem.positions_px, "SimplePtycho")
     translations = np.column_stack([-corners[:, 1], -corners[:, 0], np.zeros(len(corners))])
     basis = np.array([[0.0, -1.0], [-1.0, 0.0], [0.0, 0.0]])
-    return CdtoolsArrays(problem.intensities.astype(np.float32), translations, basis)
+    return CdtoolsArrays(problem.intensities, translations, basis)
 
 
 def to_ptyrad(problem: Problem) -> dict[str, Any]:
@@ -181,11 +188,9 @@ def to_ptyrad(problem: Problem) -> dict[str, Any]:
     count, n, width = problem.intensities.shape
     if n != width or problem.bad_pixels.any():
         raise Unsupported("PtyRAD is given square patterns without bad pixels only")
-    corners = np.round(problem.positions_px)
-    if np.abs(corners - problem.positions_px).max() > 1e-6:
-        raise Unsupported("PtyRAD rounds positions that it does not refine: give it rounded ones")
+    corners = whole(problem.positions_px, "PtyRAD")
     return {
-        "measurements": problem.intensities.astype(np.float32),
+        "measurements": problem.intensities,
         "obj": problem.object[None, None],
         "probe": problem.probe,
         "crop_pos": corners.astype(np.int32),

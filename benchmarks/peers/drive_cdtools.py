@@ -17,7 +17,7 @@ from cdtools.datasets import Ptycho2DDataset
 from cdtools.models import SimplePtycho
 from cdtools.reconstructors import AdamReconstructor
 from conventions import to_cdtools
-from exchange import Job, Problem, Unsupported, read_job, write_prediction, write_reconstruction
+from exchange import Problem, Unsupported, read_job, write_prediction, write_reconstruction
 from options import cdtools_options
 
 
@@ -50,15 +50,10 @@ def main(folder: Path) -> None:
     rates = cdtools_options(job.method, job.options)
     reconstructor = AdamReconstructor(model, data)
     start = time.perf_counter()
-    for _ in reconstructor.optimize(job.epochs, **rates, batch_size=batch_of(job), thread=False):
+    for _ in reconstructor.optimize(job.epochs, **rates, batch_size=job.together, thread=False):
         pass
     seconds = time.perf_counter() - start
     write_reconstruction(folder, found_by(model, problem), seconds)
-
-
-def batch_of(job: Job) -> int:
-    """Patterns of a step."""
-    return int(job.options["batch"] if job.batch is None else job.batch)
 
 
 if __name__ == "__main__":

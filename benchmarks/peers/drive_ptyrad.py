@@ -55,8 +55,7 @@ def main(folder: Path) -> None:
             write_prediction(folder, make_model(job, problem, {"probe": 1e-3})(everything).numpy())
         return
     model = make_model(job, problem, ptyrad_options(job.method, job.options))
-    size = int(job.options["batch"] if job.batch is None else job.batch)
-    batches = make_batches(everything, problem.positions_px, size, mode="random", seed=job.seed % 2**32)
+    batches = make_batches(everything, problem.positions_px, job.together, mode="random", seed=job.seed % 2**32)
     optimiser = create_optimizer(model.optimizer_params, model.optimizable_params)
     single = {"state": True, "weight": 1.0, "dp_pow": 0.5}
     loss = CombinedLoss(
@@ -64,9 +63,7 @@ def main(folder: Path) -> None:
     )
     start = time.perf_counter()
     for number in range(1, job.epochs + 1):
-        recon_step(
-            batches, 1, model, optimiser, None, loss, lambda *_: None, number, compute_loss_fn=compute_loss
-        )  # fmt: skip
+        recon_step(batches, 1, model, optimiser, None, loss, lambda *_: None, number, compute_loss_fn=compute_loss)
     seconds = time.perf_counter() - start
     with torch.no_grad():
         canvas = torch.polar(model.opt_obja, model.opt_objp)[0, 0].numpy()

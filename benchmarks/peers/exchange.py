@@ -25,7 +25,7 @@ class Problem:
     """A measurement in ptybench's conventions.
 
     Args:
-        intensities: ``(K, h, w)`` photons, zero frequency at ``[h // 2, w // 2]``.
+        intensities: ``(K, h, w)`` photons in float32, zero frequency at ``[h // 2, w // 2]``.
         bad_pixels: ``(h, w)`` boolean.
         positions_px: ``(K, 2)`` top-left corners (y, x) of the patches.
         object: ``(H, W)`` complex, the start.
@@ -73,6 +73,11 @@ class Job:
     device: str = "cpu"
     warm: int = 0
 
+    @property
+    def together(self) -> int:
+        """Patterns that a peer takes at a time."""
+        return int(self.options["batch"] if self.batch is None else self.batch)
+
 
 def read_job(folder: Path) -> tuple[Job, Problem]:
     """Return the job of a cell's folder and the problem that it names."""
@@ -81,7 +86,7 @@ def read_job(folder: Path) -> tuple[Job, Problem]:
         if file.attrs["propagation"] != "far_field":
             raise Unsupported("the peers are compared in the far field only: choose another task")
         problem = Problem(
-            intensities=file["intensities"][()],
+            intensities=file["intensities"][()].astype(np.float32, copy=False),
             bad_pixels=file["bad_pixels"][()].astype(bool),
             positions_px=file["positions_px"][()],
             object=file["initial/object"][()],

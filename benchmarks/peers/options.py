@@ -15,6 +15,14 @@ Options = dict[str, Any]
 #: Options of ours that leave a method what the paper has; a peer has no counterpart of any other value.
 NEUTRAL: Options = {"modes": (0, 1), "batch": (1,), "overlaps": ("mean", "sum")}
 
+#: Options in which ``ad`` is Adam on object and probe with amplitudes alone, which is what the peers have.
+PLAIN_ADAM: Options = {
+    "loss": "gaussian", "warmup": 0.0, "optimiser": "adam", "position_rate": 0.0, "distance_rate": 0.0,
+    "growing": False, "blur": 0.0, "probe_start": 0, "probe_wait": 0.0, "start": "given", "start_probe": "given",
+    "object_modes": 1, "variation": 0.0, "energy": 0.0, "excess": 0.0, "shortness": 0.0, "recentre": False,
+    "rescale": False, "phase_range_rad": 0.0,
+}  # fmt: skip
+
 #: Options in which the methods are compared where our default has no counterpart.
 MATCHED: dict[str, Options] = {"dm": {"fourier_relax": 0.0}}
 
@@ -108,20 +116,24 @@ def _ptychi_lsqml(options: Options) -> Options:
 
 
 def _ptychi_ad(options: Options) -> Options:
-    """Adam on amplitudes. Rates are ours; Pty-Chi's probe has a scale of its own, so that images differ."""
+    """Adam on amplitudes. Rates are ours, but do not fall; Pty-Chi's probe has a scale of its own: images differ."""
     mapped = {
         "reconstructor_options.batch_size": options.pop("batch"),
         "object_options.step_size": options.pop("object_rate"),
         "probe_options.step_size": options.pop("probe_rate"),
         "probe_options.optimization_plan.start": options.pop("probe_start"),
     }
-    _plain_adam("Pty-Chi", options)
+    _plain_adam("Pty-Chi", "ad", options)
     return mapped
 
 
-def _plain_adam(peer: str, options: Options) -> None:
-    if (options["loss"], options["optimiser"], options["variation"]) != ("gaussian", "adam", 0.0):
-        raise Unsupported(f"{peer} is compared in Adam with amplitudes and without regularisers: leave the defaults")
+def _plain_adam(peer: str, method: str, options: Options) -> None:
+    """Refuse what is not Adam on amplitudes; its schedule, moments and caution are everybody's own."""
+    if method != "ad":
+        raise Unsupported(f"{peer} is compared in ad, not in {method}")
+    for name, value in PLAIN_ADAM.items():
+        if options.get(name, value) != value:
+            raise Unsupported(f"{peer} has no counterpart of the option {name}={options[name]!r}")
 
 
 def cdtools_options(method: str, options: Options) -> dict[str, float]:
@@ -131,9 +143,7 @@ def cdtools_options(method: str, options: Options) -> dict[str, float]:
         Unsupported: where it is not Adam on amplitudes that is asked for.
 
     """
-    if method != "ad":
-        raise Unsupported(f"cdtools is compared in ad, not in {method}")
-    _plain_adam("cdtools", options)
+    _plain_adam("cdtools", method, options)
     return {"lr": options["object_rate"]}
 
 
@@ -144,9 +154,7 @@ def ptyrad_options(method: str, options: Options) -> dict[str, float]:
         Unsupported: where it is not Adam on amplitudes that is asked for.
 
     """
-    if method != "ad":
-        raise Unsupported(f"PtyRAD is compared in ad, not in {method}")
-    _plain_adam("PtyRAD", options)
+    _plain_adam("PtyRAD", method, options)
     return {"obja": options["object_rate"], "objp": options["object_rate"], "probe": options["probe_rate"]}
 
 

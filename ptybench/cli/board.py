@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ptybench.cli.options import Domain, Json, Plugins, RecordsFolder, Settings, Tier, add_plugins, parse_settings
+from ptybench.cli.options import Json, Settings, Tier, add_plugins, parse_settings
 from ptybench.cli.output import Output
-from ptybench.errors import InvalidData, InvalidOption, UnknownName
+from ptybench.cli.recorded import DEFAULT_RECORDS, Recorded
+from ptybench.errors import InvalidOption, UnknownName
 
 if TYPE_CHECKING:
     from ptybench.leaderboard.aggregate import Board
     from ptybench.records import Record
-
-DEFAULT_RESULTS = Path("runs")
 
 
 def leaderboard(
@@ -33,11 +31,8 @@ def leaderboard(
         ),
     ] = None,
     presets: Annotated[Path | None, Parameter("--presets", help="Folder of presets; the project's own.")] = None,
-    domain: Domain = "dev",
-    tier: Tier = "small",
     set_: Settings = None,
-    plugin: Plugins = None,
-    results: RecordsFolder = None,
+    recorded: Recorded = DEFAULT_RECORDS,
     json: Json = False,
 ) -> None:
     """Rank the methods on one point of a task, from the records of their runs."""
@@ -45,32 +40,16 @@ def leaderboard(
     with out.reserved():
         from ptybench.leaderboard.tables import document, render
 
-        add_plugins(plugin)
+        add_plugins(recorded.plugin)
         if presets is not None and ruleset != "tuned":
             raise InvalidOption("--presets is for --ruleset tuned")
         rules = {"ruleset": ruleset, "presets": presets, "metric": metric}
-        board = _board(task, domain, tier, parse_settings(set_), list(read_records(results)), rules)
+        settings, records = parse_settings(set_), list(recorded.read())
+        board = _board(task, recorded.domain, recorded.tier, settings, records, rules)
         if json:
             out.document("leaderboard", document(board))
         else:
             out.text(render(board, format).rstrip("\n"))
-
-
-def read_records(results: Path | None) -> Iterator[Record]:
-    """Yield the records of a folder; without one the published ones and those of ``./runs``.
-
-    Raises:
-        InvalidData: where there is no such folder.
-
-    """
-    from ptybench.records import Store
-
-    if results is None:
-        yield from Store.published().records()
-        results = DEFAULT_RESULTS
-    elif not results.is_dir():
-        raise InvalidData(f"there is no results folder {results}: give the --results of `ptybench run`")
-    yield from Store(results).records()
 
 
 def _board(

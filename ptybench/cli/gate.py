@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ptybench.cli.board import read_records
 from ptybench.cli.options import Json
 from ptybench.cli.output import Output, columns
+from ptybench.cli.recorded import read_records
 
 
 def gate(

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ptybench.cli.board import read_records
-from ptybench.cli.options import Domain, Json, Names, Plugins, RecordsFolder, Tier, add_plugins, split_names
+from ptybench.cli.options import Json, Names, add_plugins, split_names
 from ptybench.cli.output import Output
+from ptybench.cli.recorded import DEFAULT_RECORDS, Recorded
 from ptybench.errors import InvalidData, InvalidOption, UnknownName
 
 
@@ -20,10 +20,7 @@ def map_(
     axes: Annotated[str, Parameter("--axes", help="Two options in a comma list, rows first.")] = "alpha,beta",
     metric: Annotated[str | None, Parameter("--metric", help="What is mapped; the primary metric.")] = None,
     figure: Annotated[Path | None, Parameter("--figure", help="Also draw the maps into this file (SVG, PNG).")] = None,
-    domain: Domain = "dev",
-    tier: Tier = "small",
-    plugin: Plugins = None,
-    results: RecordsFolder = None,
+    recorded: Recorded = DEFAULT_RECORDS,
     json: Json = False,
 ) -> None:
     """Show how much the two options of a method matter: the mean over the seeds in every setting, and the best one."""
@@ -33,7 +30,7 @@ def map_(
         from ptybench.leaderboard.hypermap import draw_maps, maps_of
         from ptybench.scoring.metrics import METRICS
 
-        add_plugins(plugin)
+        add_plugins(recorded.plugin)
         names = [one.strip() for one in axes.split(",")]
         if len(names) != 2 or not all(names) or names[0] == names[1]:
             raise InvalidOption(f"--axes: expected two options such as alpha,beta, got {axes!r}")
@@ -42,16 +39,16 @@ def map_(
         wanted = split_names(method)
         records = [
             one
-            for one in {one.key: one for one in read_records(results)}.values()  # once, if published and here too
+            for one in {one.key: one for one in recorded.read()}.values()  # once, if published and here too
             if one.problem == task
-            and (one.task is None or (one.domain, one.tier) == (domain, tier))
+            and (one.task is None or (one.domain, one.tier) == (recorded.domain, recorded.tier))
             and (not wanted or one.method in wanted)
         ]
         shown = metric or next((one.primary_metric for one in records if one.primary_metric), None)
         maps = [] if shown is None else maps_of(records, (names[0], names[1]), shown)
         if shown is None or not maps:
             raise InvalidData(
-                f"no records of {task} ({tier}, {domain}) span {names[0]} and {names[1]}: run "
+                f"no records of {task} ({recorded.tier}, {recorded.domain}) span {names[0]} and {names[1]}: run "
                 f"`ptybench sweep --tasks {task} --grid {names[0]}=… --grid {names[1]}=…` first"
             )
         higher = METRICS[shown].direction == "higher"

@@ -41,9 +41,6 @@ Names = Annotated[list[str] | None, Parameter(negative="")]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Ruleset = Literal["default", "tuned", "both"]
 Results = Annotated[Path, Parameter("--results", help="Folder of the records.")]
-RecordsFolder = Annotated[
-    Path | None, Parameter("--results", help="Folder of records; the published ones and ./runs unless given.")
-]
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ptybench.cli.board import read_records
-from ptybench.cli.options import Domain, Json, Plugins, RecordsFolder, Tier, add_plugins, split_names
+from ptybench.cli.options import Json, add_plugins, split_names
 from ptybench.cli.output import Output
+from ptybench.cli.recorded import DEFAULT_RECORDS, Recorded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +56,8 @@ def table(
         int | None,
         Parameter("--epochs", help="Budget of the runs that are shown; each task's own unless said otherwise."),
     ] = None,
-    domain: Domain = "dev",
-    tier: Tier = "small",
     presets: Annotated[Path | None, Parameter("--presets", help="Folder of presets; the project's own.")] = None,
-    plugin: Plugins = None,
-    results: RecordsFolder = None,
+    recorded: Recorded = DEFAULT_RECORDS,
     json: Json = False,
 ) -> None:
     """Show every method at every point of the tasks that there are records of, in both rulesets."""
@@ -70,14 +67,14 @@ def table(
         from ptybench.leaderboard.rulesets import RULESETS
         from ptybench.registry import load_task, task_names
 
-        add_plugins(plugin)
+        add_plugins(recorded.plugin)
         names = [name for word in split_names(task) or ["all"] for name in (task_names() if word == "all" else [word])]
         rules: tuple[RulesetName, ...] = RULESETS if ruleset == "both" else (ruleset,)
-        tasks = [load_task(name, tier) for name in dict.fromkeys(names)]
+        tasks = [load_task(name, recorded.tier) for name in dict.fromkeys(names)]
         lines = overview(
-            read_records(results),
+            recorded.read(),
             tasks,
-            domain=domain,
+            domain=recorded.domain,
             rulesets=rules,
             metrics=split_names(metric),
             points=_wanted(points, tasks),

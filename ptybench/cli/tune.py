@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from ptybench.cli.grids import Grid, grid_points, parse_grid
 from ptybench.cli.options import (
     Json,
+    Names,
     Plugins,
     Results,
     Tier,
@@ -26,8 +27,6 @@ from ptybench.runner.quiet import load_numpy_quietly
 
 if TYPE_CHECKING:
     from ptybench.tuning.tune import Tuned
-
-Names = Annotated[list[str] | None, Parameter(negative="")]
 
 
 def tune(

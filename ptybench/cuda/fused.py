@@ -1,8 +1,8 @@
 """Fused kernels in place of chains of torch operations, each trusted after a comparison on the device.
 
-A call says what torch would do and which tensors that changes. The first call of a kernel for a shape does both and
-compares; from then on the kernel does it alone, or torch does. In a CUDA graph nothing can be compared, so what has
-not been compared before is captured as torch does it.
+A call says what torch would do and which tensors that changes. The first call of a kernel for a shape, and for a field
+of all patterns or one of each, does both and compares; from then on the kernel does it alone, or torch does. In a CUDA
+graph nothing can be compared, so what has not been compared before is captured as torch does it.
 """
 
 from __future__ import annotations
@@ -102,9 +102,14 @@ def _floats(tensor: Tensor) -> Tensor:
 
 def _rows(fields: Tensor) -> tuple[Tensor, int]:
     """Fields ``(B, ...)`` as their real numbers, and how many lie between two of them: 0 where all are the same one."""
-    same = fields.stride(0) == 0 or len(fields) == 1
+    same = _shared(fields)
     flat = _floats(fields[:1].contiguous() if same else fields.contiguous())
     return flat, 0 if same else flat[0].numel()
+
+
+def _shared(fields: Tensor) -> bool:
+    """Whether fields ``(B, ...)`` are one and the same."""
+    return fields.stride(0) == 0 or len(fields) == 1
 
 
 def exit_waves(
@@ -135,7 +140,7 @@ def exit_waves(
         )  # fmt: skip
         return waves
 
-    found: Tensor = _done("exit_waves", array, (modes, h, w, less is None), [], torchs, ours)
+    found: Tensor = _done("exit_waves", array, (modes, h, w, less is None, _shared(probes)), [], torchs, ours)
     return found
 
 
@@ -195,7 +200,7 @@ def overlap_add(
             PARTS=parts, FLAT=patches.shape[-2:] != shape, SIDE=kernels.TILE, **OPTIONS,
         )  # fmt: skip
 
-    _done("overlap_add", array, (shape, patches.shape[-2:]), [array], torchs, ours)
+    _done("overlap_add", array, (shape, patches.shape[-2:], _shared(patches)), [array], torchs, ours)
 
 
 def overlap_products(
@@ -224,7 +229,7 @@ def overlap_products(
         )  # fmt: skip
 
     changed = [pull] if light is None else [pull, light]
-    _done("overlap_products", pull, (modes, h, w, light is None), changed, torchs, ours)
+    _done("overlap_products", pull, (modes, h, w, light is None, _shared(probes)), changed, torchs, ours)
 
 
 def _tiles(array: Tensor) -> tuple[int, int]:

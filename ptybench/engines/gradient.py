@@ -13,12 +13,14 @@ The gradient is written by hand (Wirtinger calculus) and follows the wave back: 
 propagation act on spectra by phases, so that for positions and distance the products of spectra that are at hand anyway
 are enough. Gradients are those of torch: twice the derivative by the complex conjugate, so that a step against it goes
 downhill fastest. Sums over the patterns of a batch are made in place, a few patterns at a time: memory does not depend
-on the number of patterns.
+on the number of patterns, nor do patterns that are read from their file ever come all at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -42,6 +44,44 @@ class Wanted(NamedTuple):
     probe: bool = True
     positions: bool = False
     distance: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some patterns, and all that their loss depends on.
+
+    Args:
+        index: which patterns.
+        objects: ``(N, H, W)``.
+        probe: ``(M, h, w)``.
+        positions: ``(B, 2)`` of these patterns; beyond the canvas the edge is seen.
+        sight: the set-up at the present distance.
+        sampling: how the object is seen at a position.
+        wanted: with respect to what a gradient is asked for.
+
+    """
+
+    index: list[int]
+    objects: Tensor
+    probe: Tensor
+    positions: NDArray[np.float64]
+    sight: Sight
+    sampling: Sampling
+    wanted: Wanted
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """``(ph, pw)`` of the waves that are propagated."""
+        h, w = (self.probe if self.sight.transfer is None else self.sight.transfer).shape[-2:]
+        return h, w
+
+    def split(self, pieces: Iterable[list[int]]) -> Iterator[tuple[slice, Batch]]:
+        """The batch in pieces of its patterns that follow each other, and where each of them stands in it."""
+        end = 0
+        for index in pieces:
+            here = slice(end, end + len(index))
+            end = here.stop
+            yield here, replace(self, index=index, positions=self.positions[here])
 
 
 @dataclass
@@ -72,58 +112,33 @@ class Differentiable:
     Args:
         model: data and geometry.
         loss: what is summed up.
-        sampling: how the object is seen at a position.
-        padded: ``(ph, pw)`` to which near-field waves are padded.
 
     """
 
-    def __init__(self, model: ForwardModel, loss: Loss, sampling: Sampling, padded: tuple[int, int]) -> None:
-        self.model, self.loss, self.sampling, self.padded = model, loss, sampling, padded
+    def __init__(self, model: ForwardModel, loss: Loss) -> None:
+        self.model, self.loss = model, loss
         self._kernel: GradientKernel | None = None
         self._room: dict[tuple[int, ...], Tensor] = {}
 
-    def __call__(
-        self,
-        index: list[int],
-        objects: Tensor,
-        probe: Tensor,
-        positions: NDArray[np.float64],
-        sight: Sight,
-        wanted: Wanted,
-    ) -> Gradient:
-        """Return loss and gradient of some patterns.
-
-        Args:
-            index: which patterns.
-            objects: ``(N, H, W)``.
-            probe: ``(M, h, w)``.
-            positions: ``(B, 2)`` of these patterns; beyond the canvas the edge is seen.
-            sight: the set-up at the present distance.
-            wanted: with respect to what.
-
-        """
+    def __call__(self, batch: Batch) -> Gradient:
+        """Return loss and gradient of some patterns."""
         room = np.array(self.model.canvas) - self.model.shape
-        positions = np.clip(positions, 0, room)
-        sampling = self.sampling
+        positions, sampling = np.clip(batch.positions, 0, room), batch.sampling
         if sampling == "crop":
             positions = np.round(positions)
-        if np.abs(positions - np.round(positions)).max() < WHOLE and not wanted.positions:
+        if np.abs(positions - np.round(positions)).max() < WHOLE and not batch.wanted.positions:
             sampling = "crop"
-        # a gradient of the last call is not kept: these arrays are as large as the object
-        found = Gradient(
-            0.0, 0.0, self._kept("object", objects), self._kept("probe", probe), np.zeros(positions.shape), 0.0
-        )
-        self._count(len(index), len(objects), len(probe), sampling, wanted)
-        if library.able(self.model):
-            threads = torch.get_num_threads()
-            if self._kernel is None or not self._kernel.serves(len(probe), threads):
-                self._kernel = GradientKernel(self.model, len(probe), threads)
-            self._kernel.batch(index, objects, probe, positions, sight, self.loss, sampling, self.padded, wanted, found)
-        else:
-            self.by_torch(index, objects, probe, positions, sight, sampling, wanted, found)
-        if self.sampling == "crop":
+        seen = replace(batch, positions=positions, sampling=sampling)
+        self._count(seen)
+        found = self._by_kernel(seen) if library.able(self.model) else self.by_torch(seen)
+        if batch.sampling == "crop":
             found.positions[:] = 0
         return found
+
+    def _empty(self, batch: Batch) -> Gradient:
+        """A gradient to be filled; that of the last call is not kept, as its arrays are as large as the object."""
+        objects, probe = self._kept("object", batch.objects), self._kept("probe", batch.probe)
+        return Gradient(0.0, 0.0, objects, probe, np.zeros(batch.positions.shape), 0.0)
 
     def _kept(self, what: str, like: Tensor) -> Tensor:
         """An array that is made once and filled anew."""
@@ -132,60 +147,49 @@ class Differentiable:
             self._room[key] = torch.empty_like(like)
         return self._room[key]
 
-    def _count(self, patterns: int, states: int, modes: int, sampling: Sampling, wanted: Wanted) -> None:
+    def _count(self, batch: Batch) -> None:
         """Count transforms, in units of the window: a padded one is as many as it has pixels more."""
-        h, w = self.model.shape
-        flights = 2 * states * modes * self.model.propagator.ffts * (self.padded[0] * self.padded[1]) / (h * w)
-        shifts = modes * (1 + (wanted.probe or wanted.positions)) if sampling == "fourier" else 0
-        self.model.ffts += round(patterns * (flights + shifts)) + (modes * (1 + wanted.probe) if shifts else 0)
+        states, modes, wanted, (h, w) = len(batch.objects), len(batch.probe), batch.wanted, self.model.shape
+        flights = 2 * states * modes * self.model.propagator.ffts * math.prod(batch.padded) / (h * w)
+        shifts = modes * (1 + (wanted.probe or wanted.positions)) if batch.sampling == "fourier" else 0
+        self.model.ffts += round(len(batch.index) * (flights + shifts)) + (modes * (1 + wanted.probe) if shifts else 0)
 
-    def by_torch(
-        self,
-        index: list[int],
-        objects: Tensor,
-        probe: Tensor,
-        positions: NDArray[np.float64],
-        sight: Sight,
-        sampling: Sampling,
-        wanted: Wanted,
-        found: Gradient,
-    ) -> None:
-        """Fill ``found`` by operations of torch, the reference."""
+    def _by_kernel(self, batch: Batch) -> Gradient:
+        """What :meth:`by_torch` does, by compiled kernels, for all patterns that are at hand in one call."""
+        found = self._empty(batch)
+        for here, piece in batch.split(self.model.at_hand(batch.index)):
+            kernel = GradientKernel.on(self.model, len(batch.probe), torch.get_num_threads(), self._kernel)
+            kernel.batch(piece, self.loss, found, here)
+            self._kernel = kernel
+        return found
+
+    def by_torch(self, batch: Batch) -> Gradient:
+        """Loss and gradient by operations of torch, the reference."""
+        found = self._empty(batch)
         found.object.zero_()
         found.probe.zero_()
-        place = dict(zip(index, range(len(index)), strict=True)) if len(set(index)) == len(index) else {}
-        assert place, "a pattern stands twice in a batch"
-        for part in self.model.parts(index, len(objects) * len(probe)):
-            assert isinstance(part, list)
-            at = [place[k] for k in part]
-            self._part(part, at, objects, probe, positions[at], sight, sampling, wanted, found)
+        for run, some in batch.split(self.model.at_hand(batch.index)):
+            parts = self.model.parts(some.index, len(batch.objects) * len(batch.probe))
+            for here, part in some.split(part for part in parts if isinstance(part, list)):
+                found.positions[run][here] = self._part(part, found)
+        return found
 
-    def _part(
-        self,
-        index: list[int],
-        at: list[int],
-        objects: Tensor,
-        probe: Tensor,
-        positions: NDArray[np.float64],
-        sight: Sight,
-        sampling: Sampling,
-        wanted: Wanted,
-        found: Gradient,
-    ) -> None:
-        model, shape = self.model, self.model.shape
-        sampler = Sampler(model, positions, sampling)
-        patches = sampler.look(objects)  # (B, N, h, w)
-        shifting = sampling == "fourier"
+    def _part(self, batch: Batch, found: Gradient) -> NDArray[np.float64]:
+        """Add what a few patterns say to the sums that are found; return their gradient by the positions."""
+        model, shape, sight, wanted, probe = self.model, self.model.shape, batch.sight, batch.wanted, batch.probe
+        sampler = Sampler(model, batch.positions, batch.sampling)
+        patches = sampler.look(batch.objects)  # (B, N, h, w)
+        shifting = batch.sampling == "fourier"
         if shifting:
             spectra = torch.fft.fft2(probe) * sampler.ramp(shape)[:, None]
             probes: Tensor = torch.fft.ifft2(spectra)  # (B, M, h, w)
         else:
-            probes = probe.expand(len(index), *probe.shape)
+            probes = probe.expand(len(batch.index), *probe.shape)
         exit_waves = probes[:, :, None] * patches[:, None]  # (B, M, N, h, w)
-        undo = sampler.ramp(self.padded).conj()[:, None, None] if shifting and sight.transfer is not None else None
+        undo = sampler.ramp(batch.padded).conj()[:, None, None] if shifting and sight.transfer is not None else None
         waves, flown = self._fly(exit_waves, sight, undo)
         expected = (waves * waves.conj()).real.sum(dim=(1, 2))
-        amplitude = model.measured(index)[:, 0]
+        amplitude = model.measured(batch.index)[:, 0]
         trust = torch.ones_like(expected) if model.good is None else model.good.expand_as(expected)
         values, slopes = self.loss.terms(expected, amplitude)
         scale = self.loss.scale
@@ -193,9 +197,9 @@ class Differentiable:
         found.error += float((trust * (expected.sqrt() - amplitude).square()).sum(dtype=torch.float64))
         pull = waves * (2 * scale * trust * slopes)[:, None, None]
         back, risen = self._fly_back(pull, sight, undo)
-        pushes = torch.zeros(len(index), 2, dtype=torch.float64, device=model.device)
+        pushes = torch.zeros(len(batch.index), 2, dtype=torch.float64, device=model.device)
         if flown is not None and risen is not None:
-            turn = (risen.conj() * flown).imag.sum(dim=(1, 2)).double() / (self.padded[0] * self.padded[1])
+            turn = (risen.conj() * flown).imag.sum(dim=(1, 2)).double() / math.prod(batch.padded)
             if wanted.distance:
                 assert sight.bend is not None
                 found.distance -= float((sight.bend * turn).sum())
@@ -203,8 +207,8 @@ class Differentiable:
                 pushes -= along(turn)
         pulled = (probes.conj()[:, :, None] * back).sum(dim=1)
         sampler.add(pulled, found.object)
-        if sampling == "bilinear" and wanted.positions:
-            pushes += sampler.push(objects, pulled)
+        if batch.sampling == "bilinear" and wanted.positions:
+            pushes += sampler.push(batch.objects, pulled)
         if wanted.probe or (wanted.positions and shifting):
             turns = (patches.conj()[:, None] * back).sum(dim=2)
             if shifting:
@@ -212,14 +216,15 @@ class Differentiable:
                 pushes += along((turned.conj() * spectra).imag.sum(dim=1).double()) / (shape[0] * shape[1])
                 turns = torch.fft.ifft2((turned * sampler.ramp(shape).conj()[:, None]).sum(dim=0, keepdim=True))
             found.probe += turns.sum(dim=0)
-        found.positions[at] = pushes.cpu().numpy()
+        there: NDArray[np.float64] = pushes.cpu().numpy()
+        return there
 
     def _fly(self, waves: Tensor, sight: Sight, undo: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Waves at the detector, and in the near field their padded spectra behind the kernel."""
         if sight.transfer is None:
             there: Tensor = torch.fft.fft2(waves, norm="ortho")
             return there, None
-        flown = torch.fft.fft2(waves, s=self.padded) * sight.transfer
+        flown = torch.fft.fft2(waves, s=sight.transfer.shape) * sight.transfer
         if undo is not None:
             flown = flown * undo
         h, w = self.model.shape
@@ -230,7 +235,7 @@ class Differentiable:
         if sight.transfer is None:
             back: Tensor = torch.fft.ifft2(waves, norm="ortho")
             return back, None
-        risen = torch.fft.fft2(waves, s=self.padded)
+        risen = torch.fft.fft2(waves, s=sight.transfer.shape)
         sunk = risen * sight.transfer.conj()
         if undo is not None:
             sunk = sunk * undo.conj()

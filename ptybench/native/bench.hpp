@@ -232,7 +232,6 @@ void gather(Plane<T> from, T* to, int rows, int columns) {
     for (int y = 0; y < rows; ++y) write_row(from.row(y), to + 2L * y * columns, columns);
 }
 
-
 template <class T>
 void clear_rows(const Field<T>& field, int first, int end) {
     const Plane<T> plane = field.plane();
@@ -291,9 +290,10 @@ class Scene {
         return found;
     }
     Plane<T> window(const Field<T>& canvas, int k) const {
-        const Plane<T> all = canvas.plane();
-        const std::ptrdiff_t at = p.corners[2 * k] * all.pitch + p.corners[2 * k + 1];
-        return {all.re + at, all.im + at, all.pitch};
+        return canvas.plane().window(static_cast<int>(p.corners[2 * k]), static_cast<int>(p.corners[2 * k + 1]));
+    }
+    const T* amplitudes(int k) const {
+        return static_cast<const T*>(p.amplitudes) + static_cast<std::ptrdiff_t>(p.slots ? p.slots[k] : k) * h * w;
     }
     bool shifting() const { return p.ramp_y != nullptr; }
     bool near() const { return p.transfer != nullptr; }
@@ -393,8 +393,7 @@ class Bench {
         }
         // in the far field half of a unitary transform's scale is applied here, half on the way back
         const T unit = scene.near() ? T(1) : 1 / std::sqrt(static_cast<T>(h) * w), tiny = scene.p.tiny_wave;
-        const T* measured = static_cast<const T*>(scene.p.amplitudes) +
-                            static_cast<std::ptrdiff_t>(scene.p.slots ? scene.p.slots[k_] : k_) * h * w;
+        const T* measured = scene.amplitudes(k_);
         const T* good = static_cast<const T*>(scene.p.good);
         double error = 0;
         if constexpr (Constraint::whole) {

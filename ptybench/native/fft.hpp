@@ -94,6 +94,7 @@ struct Plane {
     T* im = nullptr;
     std::ptrdiff_t pitch = 0;
     Row<T> row(int y, int x = 0) const { return {re + y * pitch + x, im + y * pitch + x}; }
+    Plane window(int y, int x) const { return {re + y * pitch + x, im + y * pitch + x, pitch}; }
     Plane swapped() const { return {im, re, pitch}; }
 };
 

@@ -15,6 +15,7 @@ struct PtyGradient {
     int64_t states;    // object modes
     int64_t padded_h, padded_w;
     int64_t refine_probe, refine_positions, refine_distance;
+    int64_t go_on;  // whether the gradients of object and probe go on from the call before
     double floor, scale;  // photons; the loss is multiplied by the scale
     const void *object, *probe;      // (N, H, W), (M, h, w)
     const void *transfer, *bend;     // (padded_h, padded_w) kernel of the near field, complex, and its phase's derivative, real
@@ -25,6 +26,8 @@ struct PtyGradient {
 }
 
 namespace pty {
+
+constexpr double TURN = 2 * 3.14159265358979323846;
 
 // Values and slopes of a loss of expected counts, which the slopes replace; every sum is over a row.
 struct Misfit {
@@ -83,11 +86,8 @@ class Gradients {
         }
         crew_.run([&](int t) {
             for (int n = 0; n < N; ++n)
-                rows(object_[n].plane(), part(first, end, t), part(first, end, t + 1), W, [&](int y, T* re, T* im) {
-                    const T* from = static_cast<const T*>(q.object) + 2 * (static_cast<std::ptrdiff_t>(n) * H + y) * W;
-                    PTY_SIMD
-                    for (int x = 0; x < W; ++x) re[x] = from[2 * x], im[x] = from[2 * x + 1];
-                });
+                for (int y = part(first, end, t); y < part(first, end, t + 1); ++y)
+                    read_row(interleaved<T>(q.object, static_cast<std::ptrdiff_t>(n) * H + y, W), object_[n].row(y), W);
             for (auto& field : desks_[t]->pull) clear_rows(field, first, end);
             for (auto& field : desks_[t]->turn) field.clear();
         });
@@ -99,37 +99,31 @@ class Gradients {
         });
         crew_.run([&](int t) {
             for (int n = 0; n < N; ++n) {
-                const Plane<T> all = desks_[0]->pull[n].plane();
                 T* to = static_cast<T*>(q.object_gradient) + 2 * static_cast<std::ptrdiff_t>(n) * H * W;
-                std::memset(to + 2L * part(0, first, t) * W, 0, 2L * (part(0, first, t + 1) - part(0, first, t)) * W * sizeof(T));
-                std::memset(to + 2L * part(end, H, t) * W, 0, 2L * (part(end, H, t + 1) - part(end, H, t)) * W * sizeof(T));
-                rows(all, part(first, end, t), part(first, end, t + 1), W, [&](int y, T* re, T* im) {
-                    for (int s = 1; s < threads; ++s) add_row(desks_[s]->pull[n].plane(), all, y, W, T(1));
-                    T* row = to + 2L * y * W;
-                    PTY_SIMD
-                    for (int x = 0; x < W; ++x) row[2 * x] = re[x], row[2 * x + 1] = im[x];
-                });
+                if (!q.go_on) {
+                    std::memset(to + 2L * part(0, first, t) * W, 0, 2L * (part(0, first, t + 1) - part(0, first, t)) * W * sizeof(T));
+                    std::memset(to + 2L * part(end, H, t) * W, 0, 2L * (part(end, H, t + 1) - part(end, H, t)) * W * sizeof(T));
+                }
+                for (int y = part(first, end, t); y < part(first, end, t + 1); ++y) {
+                    const Row<T> sum = desks_[0]->pull[n].row(y);
+                    for (int s = 1; s < threads; ++s) add_row(desks_[s]->pull[n].row(y), sum, W, T(1));
+                    leave(sum, to + 2L * y * W, W, q.go_on);
+                }
             }
             if (!q.refine_probe) return;
             for (int m = 0; m < M; ++m)
-                rows(desks_[0]->turn[m].plane(), part(0, h, t), part(0, h, t + 1), w, [&](int y, T*, T*) {
-                    for (int s = 1; s < threads; ++s) add_row(desks_[s]->turn[m].plane(), desks_[0]->turn[m].plane(), y, w, T(1));
-                });
+                for (int y = part(0, h, t); y < part(0, h, t + 1); ++y)
+                    for (int s = 1; s < threads; ++s) add_row(desks_[s]->turn[m].row(y), desks_[0]->turn[m].row(y), w, T(1));
         });
         for (int m = 0; q.refine_probe && m < M; ++m) {
             T* to = static_cast<T*>(q.probe_gradient) + 2L * m * h * w;
             Field<T>& turn = desks_[0]->turn[m];
             if (q.sampling == 1) {
                 desks_[0]->window.backward(turn.plane(), desks_[0]->spectra[m].plane());
-                const T unit = T(1) / (static_cast<T>(h) * w);
-                rows(desks_[0]->spectra[m].plane(), 0, h, w, [&](int, T* re, T* im) {
-                    PTY_SIMD
-                    for (int x = 0; x < w; ++x) re[x] *= unit, im[x] *= unit;
-                });
-                gather(desks_[0]->spectra[m].plane(), to, h, w);
-            } else {
-                gather(turn.plane(), to, h, w);
+                for (int y = 0; y < h; ++y) scale_row(desks_[0]->spectra[m].row(y), T(1) / (static_cast<T>(h) * w), w);
             }
+            const Plane<T> from = (q.sampling == 1 ? desks_[0]->spectra[m] : turn).plane();
+            for (int y = 0; y < h; ++y) leave(from.row(y), to + 2L * y * w, w, q.go_on);
         }
         Found sum;
         for (const Found& one : found) sum.value += one.value, sum.error += one.error, sum.distance += one.distance;
@@ -154,11 +148,13 @@ class Gradients {
         Block<T> row, ramps, padded_ramps;
     };
 
-    template <class Do>
-    static void rows(Plane<T> plane, int first, int end, int, Do&& act) {
-        for (int y = first; y < end; ++y) act(y, plane.re + y * plane.pitch, plane.im + y * plane.pitch);
-    }
     int part(int first, int end, int t) const { return first + static_cast<int>(static_cast<int64_t>(std::max(end - first, 0)) * t / crew_.size()); }
+    static void leave(Row<T> from, T* to, int columns, bool go_on) {
+        if (go_on)
+            add_interleaved(from, to, columns);
+        else
+            write_row(from, to, columns);
+    }
     int room(int axis) const { return axis ? W - w : H - h; }
     int corner(double position, int axis) const {
         return std::min(std::max(static_cast<int>(std::floor(position + 1e-6)), 0), room(axis));
@@ -190,7 +186,7 @@ class Gradients {
     // exp(-2πi f s) of an axis of n pixels, real parts first
     static void ramp(double fraction, int n, T* to) {
         for (int i = 0; i < n; ++i) {
-            const double f = static_cast<double>(i < (n + 1) / 2 ? i : i - n) / n, angle = -2 * 3.14159265358979323846 * f * fraction;
+            const double f = static_cast<double>(i < (n + 1) / 2 ? i : i - n) / n, angle = -TURN * f * fraction;
             to[i] = static_cast<T>(std::cos(angle)), to[n + i] = static_cast<T>(std::sin(angle));
         }
     }
@@ -220,16 +216,8 @@ class Gradients {
             for (int n = 0; n < N; ++n) {
                 Field<T>& wave = d.waves[m * N + n];
                 if (ph > h || pw > w) wave.clear();
-                const Plane<T> o = patch(d, n, q, cy, cx), p = probe[m].plane(), to = wave.plane();
-                for (int y = 0; y < h; ++y) {
-                    const T *pre = p.re + y * p.pitch, *pim = p.im + y * p.pitch, *ore = o.re + y * o.pitch, *oim = o.im + y * o.pitch;
-                    T *re = to.re + y * to.pitch, *im = to.im + y * to.pitch;
-                    PTY_SIMD
-                    for (int x = 0; x < w; ++x) {
-                        re[x] = pre[x] * ore[x] - pim[x] * oim[x];
-                        im[x] = pre[x] * oim[x] + pim[x] * ore[x];
-                    }
-                }
+                const Plane<T> o = patch(d, n, q, cy, cx), to = wave.plane();
+                for (int y = 0; y < h; ++y) pty::product(probe[m].row(y), o.row(y), to.row(y), w);
                 d.padded.forward(to, d.flown[m * N + n].plane());
                 if (!near) continue;
                 through(d, d.flown[m * N + n].plane(), q, false);
@@ -250,7 +238,7 @@ class Gradients {
             }
         }
         for (int n = 0; n < N; ++n) {
-            const Plane<T> to = q.sampling == 2 ? d.pulled[n].plane() : window(d.pull[n].plane(), cy, cx);
+            const Plane<T> to = q.sampling == 2 ? d.pulled[n].plane() : d.pull[n].plane().window(cy, cx);
             if (q.sampling == 2) d.pulled[n].clear();
             for (int m = 0; m < M; ++m) product(probe[m].plane(), d.waves[m * N + n].plane(), to, true);
             if (q.sampling == 2) scatter(d.pulled[n].plane(), object_[n].plane(), blend, d.pull[n].plane(), q.refine_positions != 0, push);
@@ -273,12 +261,8 @@ class Gradients {
         bool below, right;  // whether there is room for another row and column
     };
 
-    static Plane<T> window(Plane<T> canvas, int y, int x) {
-        const std::ptrdiff_t at = y * canvas.pitch + x;
-        return {canvas.re + at, canvas.im + at, canvas.pitch};
-    }
     Plane<T> patch(Desk& d, int n, const PtyGradient& q, int cy, int cx) const {
-        return q.sampling == 2 ? d.patch[n].plane() : window(object_[n].plane(), cy, cx);
+        return q.sampling == 2 ? d.patch[n].plane() : object_[n].plane().window(cy, cx);
     }
 
     // Counts of the detector's rows, and the waves there times twice the slopes: zero beyond the detector.
@@ -286,29 +270,27 @@ class Gradients {
         const bool near = q.transfer != nullptr;
         std::vector<Field<T>>& there = near ? d.waves : d.flown;
         const T unit = near ? T(1) : 1 / (static_cast<T>(h) * w), root = near ? T(1) : 1 / std::sqrt(static_cast<T>(h) * w);
-        const T* measured = static_cast<const T*>(scene_.p.amplitudes) + static_cast<std::ptrdiff_t>(k) * h * w;
+        const T* measured = scene_.amplitudes(k);
         const T* good = static_cast<const T*>(scene_.p.good);
         T* row = d.row.get();
         for (int y = 0; y < h; ++y) {
             for (int x = 0; x < w; ++x) row[x] = 0;
             for (const Field<T>& field : there) {
-                const Plane<T> s = field.plane();
-                const T *re = s.re + y * s.pitch, *im = s.im + y * s.pitch;
+                const Row<T> s = field.row(y);
                 PTY_SIMD
-                for (int x = 0; x < w; ++x) row[x] += unit * (re[x] * re[x] + im[x] * im[x]);
+                for (int x = 0; x < w; ++x) row[x] += unit * (s.re[x] * s.re[x] + s.im[x] * s.im[x]);
             }
             const Misfit one = misfit(q.loss, static_cast<T>(q.floor), static_cast<T>(q.scale), row, measured + y * w, good ? good + y * w : nullptr, w);
             found.value += one.value, found.error += one.error;
             for (Field<T>& field : there) {
-                const Plane<T> s = field.plane();
-                T *re = s.re + y * s.pitch, *im = s.im + y * s.pitch;
+                const Row<T> s = field.row(y);
                 PTY_SIMD
                 for (int x = 0; x < w; ++x) {
                     const T times = 2 * root * root * row[x];
-                    re[x] *= times;
-                    im[x] *= times;
+                    s.re[x] *= times;
+                    s.im[x] *= times;
                 }
-                for (int x = w; x < pw; ++x) re[x] = im[x] = 0;
+                clear_row(Row<T>{s.re + w, s.im + w}, pw - w);
             }
         }
         for (Field<T>& field : there) clear_rows(field, h, ph);
@@ -319,13 +301,12 @@ class Gradients {
         const Plane<T> kernel = kernel_.plane();
         const T sign = back ? -1 : 1, unit = T(1) / (static_cast<T>(ph) * pw);
         for (int y = 0; y < ph; ++y) {
-            T *re = s.re + y * s.pitch, *im = s.im + y * s.pitch;
-            const T *kre = kernel.re + y * kernel.pitch, *kim = kernel.im + y * kernel.pitch;
+            const Row<T> wave = s.row(y), factor = kernel.row(y);
             PTY_SIMD
             for (int x = 0; x < pw; ++x) {
-                const T a = unit * re[x], b = unit * im[x], c = sign * kim[x];
-                re[x] = a * kre[x] - b * c;
-                im[x] = a * c + b * kre[x];
+                const T a = unit * wave.re[x], b = unit * wave.im[x], c = sign * factor.im[x];
+                wave.re[x] = a * factor.re[x] - b * c;
+                wave.im[x] = a * c + b * factor.re[x];
             }
         }
         if (q.sampling == 1) ramped<T>(s, s, d.padded_ramps.get(), d.padded_ramps.get() + 2 * ph, ph, pw, !back, 1, false);
@@ -333,14 +314,14 @@ class Gradients {
 
     // Adds sign · Σ 2π f Im(a* b) along both axes: what a shift of b by exp(-2πi f s), times the sign, changes.
     static void turned(Plane<T> a, Plane<T> b, int rows, int columns, T sign, double* push) {
-        const T unit = sign * static_cast<T>(2 * 3.14159265358979323846);
+        const T unit = sign * static_cast<T>(TURN);
         const int half = (columns + 1) / 2;
         for (int y = 0; y < rows; ++y) {
-            const T *are = a.re + y * a.pitch, *aim = a.im + y * a.pitch, *bre = b.re + y * b.pitch, *bim = b.im + y * b.pitch;
+            const Row<T> one = a.row(y), other = b.row(y);
             T all = 0, across = 0;
             PTY_SIMD
             for (int x = 0; x < columns; ++x) {
-                const T c = are[x] * bim[x] - aim[x] * bre[x];
+                const T c = one.re[x] * other.im[x] - one.im[x] * other.re[x];
                 all += c;
                 across += c * (x < half ? x : x - columns);
             }
@@ -352,11 +333,11 @@ class Gradients {
     double bent(Plane<T> a, Plane<T> b, const T* bend) const {
         double sum = 0;
         for (int y = 0; y < ph; ++y) {
-            const T *are = a.re + y * a.pitch, *aim = a.im + y * a.pitch, *bre = b.re + y * b.pitch, *bim = b.im + y * b.pitch;
+            const Row<T> one = a.row(y), other = b.row(y);
             const T* phase = bend + static_cast<std::ptrdiff_t>(y) * pw;
             T row = 0;
             PTY_SIMD
-            for (int x = 0; x < pw; ++x) row -= phase[x] * (are[x] * bim[x] - aim[x] * bre[x]);
+            for (int x = 0; x < pw; ++x) row -= phase[x] * (one.re[x] * other.im[x] - one.im[x] * other.re[x]);
             sum += row;
         }
         return sum;
@@ -379,7 +360,7 @@ class Gradients {
     void interpolate(Plane<T> canvas, const Blend& b, Plane<T> to) const {
         const T w00 = (1 - b.fy) * (1 - b.fx), w01 = (1 - b.fy) * b.fx, w10 = b.fy * (1 - b.fx), w11 = b.fy * b.fx;
         const std::ptrdiff_t down = b.below ? canvas.pitch : 0, over = b.right ? 1 : 0;
-        const Plane<T> from = window(canvas, b.y, b.x);
+        const Plane<T> from = canvas.window(b.y, b.x);
         for (int y = 0; y < h; ++y)
             for (int part = 0; part < 2; ++part) {
                 const T* o = (part ? from.im : from.re) + y * from.pitch;
@@ -392,7 +373,7 @@ class Gradients {
     void scatter(Plane<T> g, Plane<T> canvas, const Blend& b, Plane<T> pull, bool moving, double* push) const {
         const T w00 = (1 - b.fy) * (1 - b.fx), w01 = (1 - b.fy) * b.fx, w10 = b.fy * (1 - b.fx), w11 = b.fy * b.fx;
         const std::ptrdiff_t down = b.below ? canvas.pitch : 0, over = b.right ? 1 : 0;
-        const Plane<T> from = window(canvas, b.y, b.x), to = window(pull, b.y, b.x);
+        const Plane<T> from = canvas.window(b.y, b.x), to = pull.window(b.y, b.x);
         for (int y = 0; y < h; ++y)
             for (int part = 0; part < 2; ++part) {
                 const T *o = (part ? from.im : from.re) + y * from.pitch, *in = (part ? g.im : g.re) + y * g.pitch;

@@ -6,16 +6,13 @@ import ctypes
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ptybench.native.library import Kernel, address, loaded, suffix_of
-from ptybench.optics.forward import ForwardModel
 
 if TYPE_CHECKING:
-    from ptybench.engines.gradient import Gradient, Sampling, Wanted
+    from ptybench.engines.gradient import Batch, Gradient
     from ptybench.engines.losses import Loss
-    from ptybench.engines.setting import Sight
 
 SAMPLINGS = {"crop": 0, "fourier": 1, "bilinear": 2}
 
@@ -23,7 +20,7 @@ SAMPLINGS = {"crop": 0, "fourier": 1, "bilinear": 2}
 class _Gradient(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("loss", "sampling", "states", "padded_h", "padded_w")),
-        *((name, ctypes.c_int64) for name in ("refine_probe", "refine_positions", "refine_distance")),
+        *((name, ctypes.c_int64) for name in ("refine_probe", "refine_positions", "refine_distance", "go_on")),
         *((name, ctypes.c_double) for name in ("floor", "scale")),
         *((name, ctypes.c_void_p) for name in ("object", "probe", "transfer", "bend", "positions")),
         *((name, ctypes.c_void_p) for name in ("object_gradient", "probe_gradient", "position_gradient", "sums")),
@@ -35,40 +32,30 @@ class GradientKernel(Kernel):
 
     kind = "gradients"
 
-    def __init__(self, model: ForwardModel, modes: int, threads: int) -> None:
-        super().__init__(model, modes, threads)
-        self.threads = threads
+    def batch(self, batch: Batch, loss: Loss, found: Gradient, here: slice) -> None:
+        """Loss and gradient of some patterns, which are at hand, as ``Differentiable.by_torch`` has them.
 
-    def serves(self, modes: int, threads: int) -> bool:
-        """Whether it was made for so many modes and threads; positions and kernels it is told at each call."""
-        return (self.modes, self.threads) == (modes, threads)
+        Args:
+            batch: the patterns.
+            loss: what is summed up.
+            found: overwritten, or added to where there were patterns before.
+            here: where these patterns stand among those that the gradient is of.
 
-    def batch(
-        self,
-        index: list[int],
-        objects: Tensor,
-        probe: Tensor,
-        positions: NDArray[np.float64],
-        sight: Sight,
-        loss: Loss,
-        sampling: Sampling,
-        padded: tuple[int, int],
-        wanted: Wanted,
-        found: Gradient,
-    ) -> None:
-        """Fill ``found`` with loss and gradient of some patterns, as ``Differentiable.by_torch`` does."""
-        order = np.array(index, np.int64)
-        places = np.ascontiguousarray(positions, np.float64)
-        sums = np.zeros(3)
+        """
+        order = np.array(batch.index, np.int64)
+        places, pushes, sums = np.ascontiguousarray(batch.positions, np.float64), found.positions[here], np.zeros(3)
+        objects, probe, sight = batch.objects, batch.probe, batch.sight
         task = _Gradient(
-            loss.code, SAMPLINGS[sampling], len(objects), *padded, *wanted, loss.floor, loss.scale,
+            loss.code, SAMPLINGS[batch.sampling], len(objects), *batch.padded, *batch.wanted, here.start > 0,
+            loss.floor, loss.scale,
             address(objects), address(probe), address(sight.transfer), address(sight.bend), places.ctypes.data,
-            address(found.object), address(found.probe), found.positions.ctypes.data, sums.ctypes.data,
+            address(found.object), address(found.probe), pushes.ctypes.data, sums.ctypes.data,
         )  # fmt: skip
         run = self.function("batch", ctypes.c_int, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p])
         if run(self.address, order.ctypes.data, len(order), ctypes.byref(task)):
             raise MemoryError("no memory for the workspaces of a reconstruction")
-        found.loss, found.error, found.distance = sums.tolist()
+        value, error, distance = sums.tolist()
+        found.loss, found.error, found.distance = found.loss + value, found.error + error, found.distance + distance
 
 
 def serves(tensor: Tensor) -> bool:

@@ -112,7 +112,7 @@ class Kernel:
         self._corners = np.array(model.corners, np.int64).reshape(-1, 2)
         window, slots = model.patterns.window, model.patterns.slots
         self._tensors = window, slots, model.good, transfer, *ramps
-        self._made_for = model.windows, propagator, window, threads
+        self._made_for = model.windows, propagator, window, modes, threads
         self._problem = _Problem(
             model.count, modes, *model.shape, *model.canvas,
             address(window), None if slots is None else slots.ctypes.data, address(model.good),
@@ -126,7 +126,7 @@ class Kernel:
     @classmethod
     def on(cls, model: ForwardModel, modes: int, threads: int, kept: Kernel | None) -> Self:
         """The one that was kept, where the model is still what it was made for, or a new one."""
-        now = model.windows, model.propagator, model.patterns.window, threads
+        now = model.windows, model.propagator, model.patterns.window, modes, threads
         if isinstance(kept, cls) and all(a is b for a, b in zip(now, kept._made_for, strict=True)):
             return kept
         return cls(model, modes, threads)

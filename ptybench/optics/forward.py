@@ -175,7 +175,8 @@ class ForwardModel:
         self.distance_m = measurement.distance_m
         self._measurement = measurement
         self.patterns = patterns_of(measurement, device, self.real)
-        self.ahead, self.runs, self.measured = self.patterns.ahead, self.patterns.runs, self.patterns.at
+        self.ahead, self.runs, self.at_hand = self.patterns.ahead, self.patterns.runs, self.patterns.at_hand
+        self.measured = self.patterns.at
         self.power, self.strongest = self.patterns.power, self.patterns.strongest
         self.good = None if not measurement.bad_pixels.any() else self.detector_order(~measurement.bad_pixels)
         self.ffts = 0

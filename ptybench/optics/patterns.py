@@ -115,6 +115,10 @@ class Patterns:
         """Yield pieces of the patterns in turn, each when its patterns are at hand."""
         return iter(pieces)
 
+    def at_hand(self, index: list[int]) -> Iterator[list[int]]:
+        """Yield some patterns in pieces that follow each other, each when it is at hand; here all of them at once."""
+        return iter([index])
+
     def whole(self) -> Tensor:
         """All amplitudes ``(K, h, w)`` on the device."""
         return self.window
@@ -245,6 +249,11 @@ class Streamed(Patterns):
                 if turn + 1 < len(groups):
                     self._begin(groups[turn + 1][1], (turn + 1) % 2)
             yield from members
+
+    def at_hand(self, index: list[int]) -> Iterator[list[int]]:
+        """Yield some patterns in pieces that follow each other: at once those that somebody has walked to already."""
+        assert self.slots is not None
+        return super().at_hand(index) if (self.slots[index] >= 0).all() else self.ahead(self.runs(index))
 
     def _grouped(self, pieces: Sequence[PieceT]) -> Iterator[tuple[list[PieceT], list[int]]]:
         """Pieces together that fit into half of the window, and the patterns in them."""

@@ -95,18 +95,32 @@ class Call:
 
 @contextmanager
 def leading(job: Job, folder: Path) -> Iterator[tuple[Together, Measurement]]:
-    """Hand out a job and the patterns, in the first process; yields the team and its own share of the measurement."""
+    """Hand out a job and the patterns, in the first process; yields the team and its own share of the measurement.
+
+    Raises:
+        InvalidOption: where the truth is asked for, or there are more processes than patterns; nobody has been told of
+            the job then.
+
+    """
     ranks = Ranks.here()
-    store = ranks.store()
+    if job.truth:
+        raise InvalidOption(
+            f"{job.method} is given the truth, which stays in one process: run it without --distributed"
+        )
     measurement = load_measurement(folder / MEASUREMENT_FILE, in_file=True)
-    number = store.add("round", 1)
     count = len(measurement.intensities)
+    if ranks.world > count:
+        raise InvalidOption(
+            f"every process needs a pattern of its own, and {ranks.world} processes came to {count} patterns: start at "
+            f"most {count}, torchrun --nproc_per_node {count}"
+        )
+    store = ranks.store()
+    number = store.add("round", 1)
     store.set(f"{number}/count", str(count))
     store.set(f"{number}/job", job.model_dump_json())
     with _team(ranks, store, number, count, job) as team:
         for rank in range(1, ranks.world):
-            indices = range(rank, count, ranks.world)
-            _send(measurement, list(indices), folder / f"share{rank}.h5", rank, team)
+            _send(measurement.subset(team.own(rank)), folder / f"share{rank}.h5", rank, team)
         # the first share is its own; its patterns stay in the file of all
         yield team, measurement.subset(team.own())
 
@@ -131,13 +145,12 @@ def _team(ranks: Ranks, store: Any, number: int, count: int, job: Job) -> Iterat
         yield team
 
 
-def _send(measurement: Measurement, indices: list[int], path: Path, rank: int, team: Together) -> None:
-    """Send some patterns with all else that a measurement says, as the file that they would be in."""
-    import numpy as np
+def _send(share: Measurement, path: Path, rank: int, team: Together) -> None:
+    """Send a measurement as the file that it would be in."""
     import torch
     import torch.distributed as dist
 
-    save_measurement(path, measurement.subset(np.array(indices)))
+    save_measurement(path, share)
     try:
         dist.send(torch.tensor([path.stat().st_size]), rank)
         with path.open("rb") as file:
