@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests import problems.py by name, also with importlib mode
 
+from leaves import RAMPS
 from problems import Problem, make_problem
+
+from ptybench import registry
 
 torch.set_num_threads(1)
 # tests neither wait for what else runs on this machine nor for each other; children inherit it
@@ -32,3 +36,15 @@ if os.environ.get("CI"):
 def problem() -> Problem:
     """The standard small problem: far field, one mode, sub-pixel positions, wrong start, no noise."""
     return make_problem()
+
+
+@pytest.fixture
+def ramps(tmp_path: Path) -> Iterator[Path]:
+    """A plug-in with a generator, forgotten afterwards."""
+    plugin = tmp_path / "ramps.py"
+    plugin.write_text(RAMPS.replace("{fate}", "raise ArithmeticError('too steep')"))
+    before = dict(registry._generator_plugins)
+    yield plugin
+    registry._generator_plugins.clear()
+    registry._generator_plugins.update(before)
+    registry._load_file.cache_clear()
