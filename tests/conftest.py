@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests import problems.py by name, also with importlib mode
 
@@ -26,10 +26,15 @@ torch.set_num_threads(1)
 os.environ["PTYBENCH_LEASES"] = tempfile.mkdtemp(prefix="test-leases-")
 atexit.register(shutil.rmtree, os.environ["PTYBENCH_LEASES"], ignore_errors=True)
 
-# CI judges the code, so it draws the same examples each time; elsewhere hypothesis goes on looking for new ones
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# CI judges the code, so it draws the same examples each time; elsewhere hypothesis goes on looking for new ones, and
+# nowhere does it judge how busy the machine is
+settings.register_profile(
+    "ptybench",
+    derandomize=bool(os.environ.get("CI")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ptybench")
 
 
 @pytest.fixture(scope="session")
