@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from ptybench.engines import autocorrelation, regularisers
+from ptybench.engines import autocorrelation, lost, regularisers
 from ptybench.engines.descent import LBFGS, OPTIMISERS, Group, Plateau
 from ptybench.engines.gradient import Differentiable, Gradient, Sampling, Wanted
 from ptybench.engines.losses import LOSSES
@@ -30,6 +30,7 @@ SETTLED, RENEWED = 3, 10  # epochs at each of which the dose is reckoned anew, a
 STEEPNESS, STRETCH = 2e-2, 0.1  # of the photons, by which a loss bends along a position and along the distance
 SHARP_PX = 0.3  # width below which a Gaussian smooths nothing that pixels show
 FLAT = 1e-3  # relative spread below which a start object says nothing
+LATE = 0.75  # of the time in which large structures come first, after which patterns look for their places
 
 
 class AD(Solver):
@@ -71,6 +72,9 @@ class AD(Solver):
                 before small ones; it shrinks evenly (not for ``lbfgs``). In standard deviations that are declared of
                 the positions' error, or in pixels where none is. 0: none.
             blur_share: share of the budget after which nothing is smoothed any more.
+            search: share of the budget after which the object begins again without the patterns that fit badly, large
+                structures first; when it has small ones, these patterns look for their places on it, and join (where
+                positions are refined and their error is declared; not for ``lbfgs``). 0: never.
             probe_start: epochs before the probe is updated.
             probe_wait: share of the budget before the probe is updated.
             start: of the object: as ``given``, or where that is flat from ``autocorrelation``s.
@@ -112,6 +116,7 @@ class AD(Solver):
         growing: bool = False
         blur: Annotated[float, Field(ge=0)] = 0.0
         blur_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+        search: Annotated[float, Field(ge=0, lt=1)] = 0.0
         probe_start: Annotated[int, Field(ge=0)] = 0
         probe_wait: Annotated[float, Field(ge=0, lt=1)] = 0.0
         start: Literal["given", "autocorrelation"] = "given"
@@ -157,16 +162,24 @@ class AD(Solver):
         self.bent = mean_curvature(self.probe)
         self.phase = ""
         self._made_for: tuple[bool, Tensor] | None = None
+        self.doubtful: list[int] | None = None
+        self.began = 0.0
 
     def _begin(self) -> None:
         """The first object and probe."""
+        o, m = self.options, self.measurement
+        if o.start_probe == "autocorrelation" and m.propagation == "far_field" and self.refine_probe:
+            self.probe = self.tensor(autocorrelation.probe_start(m, len(self.probe)))
+        self._begin_object()
+
+    def _begin_object(self) -> None:
         o, m = self.options, self.measurement
         rng = np.random.default_rng(self.generator.initial_seed())
         given = m.initial.object
         if o.start == "autocorrelation" and m.propagation == "far_field" and given.std() < FLAT * np.abs(given).mean():
             self.object = self.tensor(autocorrelation.object_start(m, rng))
-        if o.start_probe == "autocorrelation" and m.propagation == "far_field" and self.refine_probe:
-            self.probe = self.tensor(autocorrelation.probe_start(m, len(self.probe)))
+        else:
+            self.object = self.tensor(given)
         for mode in self.objects[1:]:  # states that differ from the first as noise does
             noise = rng.standard_normal((2, *m.canvas))
             mode.copy_(self.tensor(0.1 * (noise[0] + 1j * noise[1])))
@@ -218,10 +231,11 @@ class AD(Solver):
             self.plateau.restart()
         self.loss = self.losses[phase]
         size = self.model.count if OPTIMISERS[o.optimiser].whole else self.batch_size()
+        left_out = self._look_again()
         self._optimise(size)
         self.smoothing = self._smoothing()
         loss = error = 0.0
-        for index in batches(self.order(), size):
+        for index in batches([k for k in self.order() if k not in left_out], size):
             found = self.descend(index)
             loss, error = loss + found.loss, error + found.error
         self.plateau.tell(loss)
@@ -273,10 +287,35 @@ class AD(Solver):
             if group.name == "probe":
                 group.unit = float(light.sqrt().mean())
 
+    def _look_again(self) -> list[int]:
+        """The patterns that the object is made without at this time; when that is over they look for their places."""
+        o, deviation = self.options, self.measurement.position_error_px
+        if not (o.search and self.moves and deviation) or self.progress < o.search or o.optimiser == "lbfgs":
+            return []
+        if self.doubtful is None:
+            self.doubtful = lost.doubtful(np.array([self._misfit(k) for k in range(self.model.count)]))
+            if self.doubtful:
+                self.began, self._made_for = o.search, None
+                self._begin_object()
+        if self.progress >= o.search + LATE * o.blur_share:
+            for pattern in self.doubtful:
+                tries = [self.corrections[pattern].clone(), *torch.as_tensor(lost.shifts(deviation))]
+                self.corrections[pattern] = min(tries, key=lambda shift: self._misfit(pattern, shift))
+            self.doubtful = []
+        return self.doubtful
+
+    def _misfit(self, pattern: int, correction: Tensor | None = None) -> float:
+        """The data error of one pattern where it is, or where a correction puts it."""
+        if correction is not None:
+            self.corrections[pattern] = correction
+        found = self.loss([pattern], self.objects, self.probe, self.places([pattern]), self.sight, Wanted(probe=False))
+        return found.error
+
     def _smoothing(self) -> Tensor | None:
         """The Gaussian ``(H, W)`` by which the spectrum of the object's gradient is multiplied; none where it is 1."""
         o = self.options
-        width = o.blur * (self.measurement.position_error_px or 1.0) * (1 - self.progress / o.blur_share)
+        shown = (self.progress - self.began) / o.blur_share
+        width = o.blur * (self.measurement.position_error_px or 1.0) * (1 - shown)
         if width < SHARP_PX:
             return None
         y, x = (

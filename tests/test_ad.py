@@ -15,8 +15,9 @@ from ptybench.baselines.joint import Joint
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ptybench.engines import autocorrelation, regularisers
+from ptybench.engines import autocorrelation, lost, regularisers
 from ptybench.engines.descent import Adam, Group, Plateau
+from ptybench.engines.gradient import Gradient
 from ptybench.errors import InvalidOption
 from ptybench.native import gradients as native
 from ptybench.native import library
@@ -36,6 +37,11 @@ def make(measurement: Measurement, name: str = "ad", **options: Any) -> AD:
     found = resolve_method(name, options).create(measurement, "cpu", 1, None)
     assert isinstance(found, AD)
     return found
+
+
+def differ(a: Tensor, b: Tensor) -> float:
+    """Relative difference of two arrays."""
+    return float((a - b).norm() / b.norm())
 
 
 # --- regularisers and optimisers -------------------------------------------------------------------------------------
@@ -339,6 +345,62 @@ def test_large_structures_of_the_object_come_first(monkeypatch: pytest.MonkeyPat
     assert np.abs(sharp - smoothed).max() > 0.1 * np.abs(sharp).max()
     assert np.abs(blurred - smoothed).max() < 1e-6 * np.abs(sharp).max()
     assert np.array_equal(step(0.9, blur=4.0, blur_share=0.8), sharp)
+
+
+def test_lost_patterns_find_their_places_on_an_object_made_without_them() -> None:
+    problem = make_problem(grid=(6, 6), start="truth")
+    m = problem.measurement
+    wrong = m.positions_px + np.random.default_rng(0).normal(0, 0.3, m.positions_px.shape)
+    lost_ones = [8, 21]
+    wrong[lost_ones] += [[7.0, -6.0], [-8.0, 5.0]]
+    wrong = np.clip(wrong, 0, np.array(m.canvas) - m.shape)
+    start = replace(m.initial, object=np.ones_like(m.initial.object), positions_px=wrong)
+    moved = replace(m, positions_px=wrong, initial=start, known_probe=True, position_error_px=4.0)
+    away = {}
+    for search in (0.0, 0.4):
+        solver = make(moved, position_rate=0.3, search=search, blur_share=0.4, object_rate=0.05, batch=5)
+        shifts = solve(solver, Limit(60)).estimate.positions_px - m.positions_px
+        away[search] = np.hypot(*(shifts - np.median(shifts, axis=0)).T)[lost_ones]
+    assert away[0.0].min() > 5
+    assert away[0.4].max() < 0.5
+
+
+def test_an_object_is_made_without_the_patterns_that_fit_badly_and_only_without_them(
+    moved: tuple[Problem, Measurement], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = replace(moved[1], position_error_px=3.0)
+    asked: list[list[int]] = []
+    objects: list[Tensor] = []
+    monkeypatch.setattr(lost, "doubtful", lambda errors: [2, 7])
+    solver = make(m, "joint", search=0.5, blur_share=0.4)
+    begun, one_step = solver.object.clone(), solver.descend
+
+    def descend(index: list[int]) -> Gradient:
+        asked.append(index)
+        objects.append(solver.object.clone())
+        return one_step(index)
+
+    monkeypatch.setattr(solver, "descend", descend)
+    everyone = set(range(len(m.intensities)))
+    nobody: set[int] = set()
+    for progress, left_out in ((0.4, nobody), (0.5, {2, 7}), (0.7, {2, 7}), (0.8, nobody), (0.9, nobody)):
+        asked.clear()
+        objects.clear()
+        solver.progress = progress
+        before = solver.object.clone()
+        solver.step()
+        assert set().union(*asked) == everyone - left_out
+        assert torch.equal(objects[0], begun if progress == 0.5 else before)
+
+
+def test_who_fits_badly_and_where_to_look() -> None:
+    assert lost.doubtful(np.array([1.0, 1.1, 0.9, 2.5, 1.9])) == [3]
+    assert lost.doubtful(np.ones(5)) == []
+    found = lost.shifts(5.0)
+    assert np.hypot(*found.T).max() <= 15
+    anywhere = np.random.default_rng(0).uniform(-9, 9, (100, 2))
+    nearest = np.hypot(*(anywhere[:, None] - found).transpose(2, 0, 1)).min(axis=1)
+    assert nearest.max() <= 2 / np.sqrt(2)
 
 
 def test_the_mean_curvature_of_a_wave() -> None:
