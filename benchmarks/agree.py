@@ -33,6 +33,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ),
     *((name, {}) for name in ("lsqml", "lsqml:poisson")),
     ("rpie", {"batch": 32}),
+    ("ad", {}),
 ]
 FEW, MANY = 5, 60  # epochs
 

@@ -1,7 +1,7 @@
-"""Write the tables of performance.md anew: ``python docs/make_performance.py FOLDER …``.
+"""Write the tables of performance.md and peers.md anew: ``python docs/make_performance.py FOLDER …``.
 
-The folders are those that benchmarks/peers/speed.py and the others in benchmarks/ wrote; what is not in them
-stays as it is. A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; performance.json has every number.
+The folders are those that benchmarks/peers/ and the others in benchmarks/ wrote; what is not in them stays as it is. A
+table stands between ``<!-- NAME -->`` and ``<!-- end -->``; performance.json has every number.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent
-PAGE, NUMBERS = DOCS / "performance.md", DOCS / "performance.json"
-TABLE = re.compile(r"(<!-- (speed|cost|around|agree) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES, NUMBERS = (DOCS / "performance.md", DOCS / "peers.md"), DOCS / "performance.json"
+TABLE = re.compile(r"(<!-- (speed|cost|around|agree|comparison) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def machine(document: dict[str, Any]) -> str:
@@ -63,18 +63,34 @@ def speed(document: dict[str, Any]) -> str:
     return f"{document['tables'].strip()}\n\n{machine(document)}"
 
 
-MAKE: dict[str, Callable[[dict[str, Any]], str]] = {"speed": speed, "cost": cost, "around": around, "agree": agree}
+def comparison(document: dict[str, Any]) -> str:
+    """The table that compare.py made, and what it compared."""
+    plan = document["plan"]
+    changes = ", ".join(f"{key} {value}" for key, value in plan["overrides"].items())
+    seeds, epochs = ", ".join(map(str, plan["seeds"])), f"{plan['epochs']} epochs, {plan['runs']}"
+    about = f"`{plan['task']}` ({changes}), domain `{plan['domain']}`, seeds {seeds}, {epochs}"
+    return f"{about} visiting orders of ours and {plan['peer_runs']} of theirs.\n\n{speed(document)}"
+
+
+MAKE: dict[str, Callable[[dict[str, Any]], str]] = {
+    "speed": speed,
+    "cost": cost,
+    "around": around,
+    "agree": agree,
+    "comparison": comparison,
+}
 
 
 def main(folders: Sequence[Path]) -> None:
-    """Write page, numbers and figure."""
+    """Write pages, numbers and figure."""
     numbers: dict[str, Any] = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else {}
     for folder in folders:
         for name in MAKE:
             if (path := folder / f"{name}.json").exists():
                 numbers[name] = json.loads(path.read_text(encoding="utf-8"))
-        if (path := folder / "speed.md").exists():
-            numbers["speed"]["tables"] = path.read_text(encoding="utf-8")
+        for name in ("speed", "comparison"):
+            if (path := folder / f"{name}.md").exists():
+                numbers[name]["tables"] = path.read_text(encoding="utf-8")
         if (path := folder / "cost.svg").exists():
             shutil.copy(path, DOCS / "figures" / path.name)
 
@@ -82,9 +98,10 @@ def main(folders: Sequence[Path]) -> None:
         body = MAKE[place[2]](numbers[place[2]]) if place[2] in numbers else "Not measured yet."
         return f"{place[1]}{body}\n{place[3]}"
 
-    PAGE.write_text(TABLE.sub(anew, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(TABLE.sub(anew, page.read_text(encoding="utf-8")), encoding="utf-8")
     NUMBERS.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"wrote {PAGE} and {NUMBERS}")
+    print(f"wrote {', '.join(map(str, PAGES))} and {NUMBERS}")
 
 
 if __name__ == "__main__":

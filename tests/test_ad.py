@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from problems import Problem, correlation, make_problem
+from problems import Problem, correlation, intensity, make_problem
 from ptybench.baselines.ad import AD, mean_curvature, middle_coordinates
 from ptybench.baselines.epie import EPIE
 from ptybench.baselines.joint import Joint
@@ -20,10 +20,13 @@ from ptybench.engines.descent import Adam, Group, Plateau
 from ptybench.engines.gradient import Gradient
 from ptybench.errors import InvalidOption
 from ptybench.native import gradients as native
+from ptybench.native import library
 from ptybench.registry import resolve_method
 from ptybench.scoring.parameters import position_errors
 from ptybench.solver import Limit, solve
 from ptybench.types import Measurement
+
+built = pytest.mark.skipif(library.flavour() is None, reason="the compiled kernels are not built here")
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -45,7 +48,7 @@ def differ(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.parametrize(("p", "q"), [(2, 1), (1, 1), (1.5, 0.8), (2, 2)])
-@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("kernels", [pytest.param(True, marks=built), False])
 def test_total_variation_and_its_gradient(p: float, q: float, kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not kernels:
         monkeypatch.setattr(native, "serves", lambda tensor: False)
@@ -53,7 +56,6 @@ def test_total_variation_and_its_gradient(p: float, q: float, kernels: bool, mon
     gradient = torch.empty_like(objects)
     value = regularisers.variation(objects, p, q, gradient)
     leaf = objects.clone().requires_grad_()
-    down = torch.zeros_like(leaf)
     down = torch.cat([leaf[:, 1:] - leaf[:, :-1], torch.zeros_like(leaf[:, :1])], dim=1)
     over = torch.cat([leaf[:, :, 1:] - leaf[:, :, :-1], torch.zeros_like(leaf[:, :, :1])], dim=2)
     squares = [step.real**2 + step.imag**2 + regularisers.SMOOTHING for step in (down, over)]
@@ -85,6 +87,7 @@ def adam(values: Tensor, caution: float = 0.0, bends: Tensor | None = None) -> t
     return Adam([group], 0.9, 0.99, caution), group
 
 
+@built
 def test_adam_in_kernels_is_adam_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     bends = draw(1, 40, 30, seed=9).abs()
     found = []
@@ -264,8 +267,6 @@ def test_a_start_from_autocorrelations_looks_like_the_specimen() -> None:
     hole = np.exp(-((y - 30) ** 2 + (x - 40) ** 2) / 60)
     scene = make_problem((32, 32), (9, 9), 4.0)
     obj = 1 - 0.7 * hole
-    from problems import intensity
-
     patterns = np.stack([intensity(obj, scene.probe, r) for r in scene.measurement.positions_px]).astype(np.float32)
     m = replace(scene.measurement, intensities=patterns)
     found = autocorrelation.object_start(m, np.random.default_rng(0))
@@ -282,8 +283,6 @@ def test_a_start_that_says_something_is_kept() -> None:
 
 def test_two_states_of_the_object_fit_two_specimens() -> None:
     a, b = make_problem((24, 24), (5, 5), 3.0), make_problem((24, 24), (5, 5), 3.0, seed=5)
-    from problems import intensity
-
     positions = a.measurement.positions_px
     size = a.object.shape
     other = b.object[: size[0], : size[1]]
@@ -322,8 +321,8 @@ def test_positions_and_distance_are_found_together(moved: tuple[Problem, Measure
     start, end = (position_errors(r, true.positions_px)[1] for r in (m.positions_px, found.positions_px))
     assert start is not None
     assert end is not None
-    assert end < 0.15 * start
-    assert abs(found.distance_m - true.distance_m) < 0.85 * abs(m.distance_m - true.distance_m)
+    assert end < 0.05 * start
+    assert abs(found.distance_m - true.distance_m) < 0.65 * abs(m.distance_m - true.distance_m)
 
 
 def test_large_structures_of_the_object_come_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from papers import FILE, check, paper, points, record, side
+from pydantic import ValidationError
 
 from ptybench.claims.cells import Laboratory
 from ptybench.claims.figures import draw
-from ptybench.claims.paper import COMPARATORS, load_paper, read_paper, with_options
+from ptybench.claims.paper import ALLOWED, BESIDE, NEEDED, load_paper, read_paper, with_options
 from ptybench.claims.results import cases, cells_of, judged, measure
 from ptybench.claims.verdict import interval
 from ptybench.claims.words import check_words
@@ -63,6 +65,8 @@ def test_a_file_is_understood() -> None:
         ("points = [1, 2]", "points = [1, 2]\nepoch = 1\nuntil = 0.5", "one of epoch"),
         ("frequency_per_um = 1.0, ", "", "go together"),
         ('like = "base"', 'like = "thin"', "is like itself"),
+        ('comparator = "<="\nvalue = 2', 'comparator = "<="\nvalue = 2\nagainst = { epoch = 1 }', "no check has one"),
+        ("points = [1, 2]", "points = [1, 2]\nvary = { alpha = [] }", "at least 1 item"),
     ],
 )
 def test_mistakes_get_one_sentence(old: str, new: str, sentence: str) -> None:
@@ -71,6 +75,42 @@ def test_mistakes_get_one_sentence(old: str, new: str, sentence: str) -> None:
         paper(FILE.replace(old, new, 1))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+RANKS: dict[str, Any] = {"value": 0.5, "reduce": "rank_correlation", "other_metric": "ssim_phase"}
+CARD: dict[str, Any] = {"value": 1, "task": None, "run": "", "card": "bn"}
+
+
+@pytest.mark.parametrize(
+    ("comparator", "fields", "sentence"),
+    [
+        ("better_than:b", {"tolerance": 0.1}, "better_than takes no tolerance: leave it out"),
+        ("<=", {"value": 2, "tolerance": 0.1}, "<= takes no tolerance"),
+        (">", {"value": 2, "tolerance": 0.1}, "> takes no tolerance"),
+        ("not_worse_than:b", {"tolerance": 0.1, "value": 2}, "not_worse_than takes no value"),
+        ("close_to:b", {"tolerance": 0.1, "value": 2}, "close_to takes no value"),
+        ("equals:b", {"value": 2}, "equals takes no value"),
+        ("better_than:b", {"against": {"run": "c"}}, "unknown field of against 'run'"),
+        ("better_than:b", {"against": {"metric": "ssim_phase"}}, "unknown field of against 'metric'"),
+        ("better_than:b", {"counted_in": "seconds"}, "counted_in is for until"),
+        ("better_than:b", {"points": [1, 2], "reduce": "loss", "vary": "grid"}, "a loss is that of one run"),
+        ("better_than:b", {"points": [1, 2], "reduce": "loss", "run": ["a", "c"]}, "a loss is that of one run"),
+        (">", {"value": 0.5, "reduce": "win_rate:b", "points": [1, 2]}, "at one point"),
+        (">", {"value": 0.5, "reduce": "win_rate:b", "vary": "grid", "run": ["a", "c"]}, "of one run, at one point"),
+        ("<=", {"value": 0.5, "reduce": "range", "vary": {"alpha": [0.5]}}, "nothing for reduce"),
+        ("<=", RANKS | {"other_metric": "solver_seconds"}, "solver_seconds is none"),
+        ("<=", RANKS | {"metric": "frc_truth", "frequency_per_um": 1}, "frc_truth is none"),
+        ("<=", RANKS | {"epoch": 2}, "over all epochs"),
+        ("<=", RANKS | {"per": "b"}, "no rank correlation is better"),
+        ("better_than:b", RANKS, "no rank correlation is better"),
+        ("<=", CARD | {"epochs": 3}, "a card belongs to a network"),
+        ("<=", CARD | {"until": 0.0}, "a card belongs to a network"),
+        ("<=", CARD | {"set": {"photons": 1}}, "a card belongs to a network"),
+    ],
+)
+def test_what_a_check_would_not_use_is_refused(comparator: str, fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises((ValidationError, UnknownName), match=re.escape(sentence)):
+        check(comparator, **fields)
 
 
 @pytest.mark.parametrize(
@@ -245,9 +285,14 @@ def test_a_paper_that_does_not_exist() -> None:
 
 
 def test_there_is_a_sentence_for_every_comparator() -> None:
-    for name in COMPARATORS:
-        comparator = name if name in (">=", "<=", "within") else f"{name}:b"
-        assert "low_dose" in check_words(check(comparator, value=0.5, tolerance=0.1))
+    for name, needed in NEEDED.items():
+        comparator = f"{name}:b" if name in BESIDE else name
+        fields = dict.fromkeys((*needed, *ALLOWED.get(name, ())), 0.5)
+        sentence = check_words(check(comparator, **fields))
+        assert "low_dose" in sentence
+        assert "0.5" in sentence
+    elsewhere = check("better_than:b", against={"task": "low_overlap", "set": {"overlap": 0.5}})
+    assert check_words(elsewhere).endswith("a better than b on low_overlap with overlap = 0.5")
 
 
 def test_maps_of_records() -> None:

@@ -102,6 +102,9 @@ def test_rank_correlation_over_the_epochs() -> None:
     one = record(trace=trace)
     assert rank_correlation(one, "ssim_phase", "distance_error_relative") == pytest.approx(-1)
     assert rank_correlation(record(trace=trace[:2]), "ssim_phase", "distance_error_relative") is None
+    ranked = side(metric="ssim_phase", other_metric="distance_error_relative", reduce="rank_correlation")
+    assert read(one, ranked) == Reading.of(pytest.approx(-1))
+    assert read(record(status="diverged"), ranked) is None, "-inf would be a perfect correlation for `<=`"
 
 
 def test_costs_are_those_of_an_epoch() -> None:

@@ -15,10 +15,11 @@ import torch
 from ptybench.cli import main
 from ptybench.cli.options import parse_settings
 from ptybench.errors import InvalidData, InvalidOption, MethodFailed, UnknownName
+from ptybench.networks.denoisers import weights_folder
 from ptybench.networks.dncnn import DnCNN, deployed
 from ptybench.networks.files import read_chain, read_tensors
 from ptybench.training import evaluation
-from ptybench.training.card import command
+from ptybench.training.card import command, markdown
 from ptybench.training.loop import Standing, Training, learning_rate, train_network
 from ptybench.training.recipe import Recipe, config_names, read_recipe
 
@@ -180,6 +181,15 @@ def test_a_card_names_the_command_of_its_recipe() -> None:
         assert words[:5] == ["ptybench", "train", "dncnn", "--config", "realsn"]
         assert words[5::2] == ["--set"] * len(changes)
         assert parse_settings(words[6::2]) == changes
+
+
+def test_cards_that_ship_are_of_the_recipes_that_ship() -> None:
+    paths = sorted(weights_folder().glob("*.card.json"))
+    assert paths
+    for path in paths:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        assert card["recipe"] == read_recipe("dncnn", card["name"].removeprefix("dncnn_")).model_dump(mode="json")
+        assert markdown(card) == path.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_the_command(

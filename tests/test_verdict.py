@@ -44,6 +44,13 @@ def test_a_comparison_and_its_reverse_are_never_both_reproduced(
         assert sorted(both) == ["not reproduced", "reproduced"]
 
 
+@given(st.lists(FINITE, min_size=2, max_size=8), FINITE)
+def test_more_than_is_the_contrary_of_at_most(values: list[float], value: float) -> None:
+    contrary = {"reproduced": "not reproduced", "not reproduced": "reproduced", "inconclusive": "inconclusive"}
+    for sign, opposite in ((">", "<="), ("<", ">=")):
+        assert verdict_of(sign, values, value=value) == contrary[verdict_of(opposite, values, value=value)]
+
+
 @given(PAIRS)
 def test_better_depends_on_the_direction_of_the_metric(pair: tuple[list[float], list[float]]) -> None:
     first, second = pair
@@ -116,6 +123,8 @@ def test_the_examples_of_every_verdict() -> None:
     assert verdict_of("better_than:b", [0.5, 0.7, 0.6], [0.61, 0.62, 0.63]) == "inconclusive"
     assert verdict_of("better_than:b", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]) == "not reproduced"
     assert verdict_of("not_worse_than:b", [0.5, 0.5], [0.5, 0.5], tolerance=0) == "reproduced"
+    assert [verdict_of(sign, [0.5, 0.5], value=0.5) for sign in (">=", "<=")] == ["reproduced"] * 2
+    assert [verdict_of(sign, [0.5, 0.5], value=0.5) for sign in (">", "<")] == ["not reproduced"] * 2
     assert verdict_of("within", [0.5, 0.51, 0.49], value=0.5, tolerance=0.05) == "reproduced"
     assert verdict_of("within", [0.7, 0.71, 0.69], value=0.5, tolerance=0.05) == "not reproduced"
     assert verdict_of("within", [0.4, 0.6], value=0.5, tolerance=0.05) == "inconclusive"
@@ -128,10 +137,10 @@ def test_the_examples_of_every_verdict() -> None:
 def test_a_claim_on_the_edge_is_rarely_decided(n: int, comparator: str) -> None:
     """The level is held where the claim is just not true: for a difference of 0, and of the tolerance."""
     rng, draws = np.random.default_rng(n), 1500
-    edge = 0.0 if comparator.startswith("better") else 100.0
+    edge, fields = (0.0, {}) if comparator.startswith("better") else (100.0, {"tolerance": 100.0})
     wrong = {"reproduced": 0, "not reproduced": 0, "inconclusive": 0}
     for _ in range(draws):
-        found = verdict_of(comparator, rng.normal(edge, 1, n).tolist(), [0.0] * n, tolerance=100.0)
+        found = verdict_of(comparator, rng.normal(edge, 1, n).tolist(), [0.0] * n, **fields)
         wrong[found] += 1
     allowed = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / draws)
     assert wrong["reproduced"] / draws < allowed

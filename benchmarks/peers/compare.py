@@ -28,6 +28,7 @@ from ptybench.errors import InvalidOption, UnknownName
 from ptybench.io.hdf5 import save_measurement
 from ptybench.readable import duration
 from ptybench.registry import load_task
+from ptybench.runner.provenance import cpu_name, git_commit
 
 SCHEMA = "ptybench.peers/1"
 
@@ -61,7 +62,8 @@ def write(plan: Plan, results: list[Result]) -> str:
     table = markdown(lines)
     document = {
         "schema": SCHEMA,
-        "plan": asdict(plan) | {"out": str(plan.out)},
+        "machine": {"cpu": cpu_name(), "commit": git_commit()},
+        "plan": {name: value for name, value in asdict(plan).items() if name != "out"},
         "versions": {peer: PEERS[peer].version for peer in plan.peers},
         "options": {method: options_of(plan, method) for method in plan.methods},
         "lines": [asdict(line) for line in lines],

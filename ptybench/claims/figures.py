@@ -13,10 +13,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ptybench.claims.cells import Member
-from ptybench.claims.paper import CURVE, Side
+from ptybench.claims.paper import CURVE, NEEDED, Side
 from ptybench.claims.reading import read, scored_points
 from ptybench.claims.results import Measured, Records, Result, Results
-from ptybench.claims.words import quantity_words
+from ptybench.claims.words import place_words, quantity_words
 from ptybench.leaderboard.breakdown import STYLE, save
 from ptybench.leaderboard.hypermap import Map, draw_maps
 
@@ -189,15 +189,15 @@ def _values(measured: Sequence[Measured]) -> Figure:
     figure, axes = _grid(measured)
     for ax, one in zip(axes, measured, strict=True):
         check = one.trial.check
-        columns = [(" and ".join(check.side.runs), one.own)]
+        columns = [(place_words(check.side), one.own)]
         if one.other is not None and check.other is not None:
-            columns.append((" and ".join(check.other.runs), one.other))
+            columns.append((place_words(check.other), one.other))
         for seed in one.own:
             values = [None if readings[seed] is None else readings[seed].value for _, readings in columns]  # type: ignore[union-attr]
             ax.plot(
                 range(len(columns)), [np.nan if v is None else v for v in values], "o-", color="#335577", lw=0.8, ms=4
             )
-        if check.value is not None and check.relation in (">=", "<=", "within"):
+        if check.value is not None and "value" in NEEDED.get(check.relation, ()):
             ax.axhline(check.value, color="#888888", lw=0.8, ls=":")
         ax.set_xticks(range(len(columns)), [name for name, _ in columns])
         ax.set_xlim(-0.5, len(columns) - 0.5)

@@ -8,6 +8,7 @@ all its checks stands in the claim itself, what a check says goes before it. Und
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -25,9 +26,27 @@ from ptybench.task import TIERS, Tier
 Model = TypeVar("Model", bound=Spec)
 
 REDUCTIONS = ("mean", "best", "worst", "range", "spread", "loss", "win_rate", "rank_correlation")
-COMPARATORS = (">=", "<=", "within", "better_than", "not_worse_than", "close_to", "equals")
+NEEDED: dict[str, tuple[str, ...]] = {
+    ">": ("value",),
+    ">=": ("value",),
+    "<": ("value",),
+    "<=": ("value",),
+    "within": ("value", "tolerance"),
+    "better_than": (),
+    "not_worse_than": ("tolerance",),
+    "close_to": ("tolerance",),
+    "equals": (),
+}
+"""Comparator → what it cannot do without."""
+ALLOWED = {"better_than": ("value",), "equals": ("tolerance",)}
+"""Comparator → what it takes as well."""
+COMPARATORS = tuple(NEEDED)
+STRICT = frozenset({">", "<", "better_than"})
+"""Comparators that do not hold on the very edge."""
 BESIDE = frozenset({"better_than", "not_worse_than", "close_to", "equals", "win_rate"})
 """What is said about two runs: the other one stands behind a colon."""
+ELSEWHERE = ("task", "data", "set", "epochs", "epoch", "seconds", "points", "vary")
+"""In what the other run's side may differ, so that both are the same quantity."""
 COSTS = {
     "seconds_per_epoch": "s",
     "ffts_per_epoch": "",
@@ -37,6 +56,9 @@ COSTS = {
 CURVE = "frc_truth"
 """The metric that stands for the whole correlation with the truth; a claim says at which frequency."""
 NEEDS = ("gpu", "data", "method", "metric", "experiment")
+
+
+Values = Annotated[list[Any], Field(min_length=1)]
 
 
 class RunSpec(Spec):
@@ -53,7 +75,7 @@ class RunSpec(Spec):
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
     on: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    grid: dict[str, Values] = Field(default_factory=dict)
 
 
 class Side(Spec):
@@ -83,7 +105,7 @@ class Side(Spec):
     data: str | None = None
     card: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)
-    run: str | list[str] = ""
+    run: str | Annotated[list[str], Field(min_length=1)] = ""
     epochs: Annotated[int, Field(ge=1)] | None = None
     metric: str = ""
     frequency_per_um: Annotated[float, Field(gt=0)] | None = None
@@ -92,7 +114,7 @@ class Side(Spec):
     until: float | None = None
     counted_in: Literal["epochs", "seconds"] = "epochs"
     points: list[float] = Field(default_factory=list)
-    vary: dict[str, list[Any]] | Literal["grid"] = Field(default_factory=dict)
+    vary: dict[str, Values] | Literal["grid"] = Field(default_factory=dict)
     reduce: str | None = None
     other_metric: str | None = None
 
@@ -114,29 +136,39 @@ class Side(Spec):
     @property
     def single(self) -> bool:
         """Whether there is one run a seed."""
-        return len(self.runs) == 1 and not self.vary and len(self.points) < 2
+        settings = math.inf if self.vary == "grid" else math.prod(map(len, self.vary.values()))
+        return len(self.runs) * max(1, len(self.points)) * settings == 1
 
     @model_validator(mode="after")
     def _one_number(self) -> Side:
         if [self.task, self.data, self.card].count(None) != 2:
             raise ValueError("expected either a task, or data, or a card")
         if self.card is not None:
-            if self.run or self.reduce or self.vary or self.points or self.epoch or self.seconds or self.until:
+            own = {name: getattr(self, name) for name in Side.model_fields if name not in ("card", "metric")}
+            if own != {name: Side.model_fields[name].get_default(call_default_factory=True) for name in own}:
                 raise ValueError("a card belongs to a network and to no run: give card, metric and a comparator")
             return self
+        whole = self.epoch is self.seconds is self.until is None
         if sum(one is not None for one in (self.epoch, self.seconds, self.until)) > 1:
             raise ValueError("expected one of epoch, seconds and until")
-        if self.metric in COSTS and not (self.epoch is self.seconds is self.until is None):
+        if self.metric in COSTS and not whole:
             raise ValueError(f"{self.metric} belongs to the whole run: leave out epoch, seconds and until")
+        if self.counted_in != "epochs" and self.until is None:
+            raise ValueError("counted_in is for until: say which value is to be reached")
         if (self.metric == CURVE) != (self.frequency_per_um is not None):
             raise ValueError(f"the metric {CURVE} and frequency_per_um go together")
         if not self.single and self.reduction is None:
             raise ValueError("there are several runs, settings or points: say in reduce how they become one number")
-        if self.reduction == "loss" and len(self.points) < 2:
-            raise ValueError("a loss is that from the first of the points to the last: give two or more")
+        if self.reduction == "loss" and (len(self.points) < 2 or self.vary or len(self.runs) > 1):
+            raise ValueError("a loss is that of one run from the first of the points to the last: give two or more")
+        if self.reduction == "win_rate" and (not self.vary or len(self.points) > 1 or len(self.runs) > 1):
+            raise ValueError("a win rate is that over the settings of one run, at one point: say in vary which")
         if self.reduction == "rank_correlation":
-            if self.other_metric is None or not self.single:
-                raise ValueError("a rank correlation is that of metric and other_metric over the epochs of one run")
+            if self.other_metric is None or not self.single or not whole:
+                raise ValueError("a rank correlation is that of metric and other_metric over all epochs of one run")
+            for name in (self.metric, self.other_metric):
+                if name == CURVE or name in COSTS:
+                    raise ValueError(f"a rank correlation is that of two metrics over the epochs, and {name} is none")
         elif self.other_metric is not None:
             raise ValueError("other_metric is for reduce = 'rank_correlation'")
         elif self.single and self.reduction is not None:
@@ -148,10 +180,10 @@ class Check(Side):
     """A side, and what is to hold of it.
 
     Args:
-        comparator: ``>=``, ``<=`` or ``within`` a value; or ``better_than:RUN``, ``not_worse_than:RUN``,
-            ``close_to:RUN``, ``equals:RUN``.
+        comparator: ``>``, ``>=``, ``<``, ``<=`` or ``within`` a value; or ``better_than:RUN``,
+            ``not_worse_than:RUN``, ``close_to:RUN``, ``equals:RUN``.
         value: what it is compared with; of ``better_than``, by how much at least.
-        tolerance: how far off it may be.
+        tolerance: how far off it may be, of ``within``, ``not_worse_than``, ``close_to`` and ``equals``.
         per: run by whose own number the number is divided.
         against: fields in which the other run's side differs.
         published: the paper's own number, in words.
@@ -200,26 +232,22 @@ class Check(Side):
             raise ValueError(f"reduce is {self.reduce!r}, write win_rate:RUN")
         if sum(map(bool, (name, self.reduction == "win_rate", self.per))) > 1:
             raise ValueError("a comparator with a run, a win rate and per each need the other side: take one of them")
-        needed = {
-            ">=": "value",
-            "<=": "value",
-            "within": "value",
-            "close_to": "tolerance",
-            "not_worse_than": "tolerance",
-        }
-        if known in needed and getattr(self, needed[known]) is None:
-            raise ValueError(f"{known} needs a {needed[known]}")
-        if known == "within" and self.tolerance is None:
-            raise ValueError("within needs a tolerance")
+        for field in ("value", "tolerance"):
+            given = getattr(self, field) is not None
+            if field in NEEDED[known] and not given:
+                raise ValueError(f"{known} needs a {field}")
+            if given and field not in (*NEEDED[known], *ALLOWED.get(known, ())):
+                raise ValueError(f"{known} takes no {field}: leave it out")
         if known == "better_than" and (self.value or 0.0) < 0:
             raise ValueError("better_than takes a value of at least 0: for less write not_worse_than with a tolerance")
         if self.against and self.rival is None:
             raise ValueError("against says in what the other run differs, and there is none")
-        strange = set(self.against) - set(Side.model_fields)
-        if strange:
-            raise UnknownName("field of against", sorted(strange)[0], Side.model_fields)
+        if strange := sorted(set(self.against) - set(ELSEWHERE)):
+            raise UnknownName("field of against", strange[0], ELSEWHERE)
         if self.card is not None and self.rival is not None:
-            raise ValueError("a card's number is compared with a value: take >=, <= or within")
+            raise ValueError("a card's number is compared with a value: take >, >=, <, <= or within")
+        if self.reduction == "rank_correlation" and (self.per is not None or known.endswith("_than")):
+            raise ValueError("no rank correlation is better than another or a share of it: compare it with a value")
         if self.rival is not None:
             self._other_exists()
         return self
@@ -327,6 +355,8 @@ def _claim(key: str, raw: dict[str, Any], where: str) -> Claim:
         raise UnknownName(f"field of claim {key}", sorted(raw)[0], [*Claim.model_fields, *Check.model_fields])
     checks = own.pop("checks", [{}] if common else [])
     place = f"{where}, claim {key}"
+    if "against" in common and checks and not any(_beside(common | one) for one in checks):
+        raise InvalidData(f"{place}: against says in what the other run differs, and no check has one")
     if not isinstance(checks, list) or not all(isinstance(one, dict) for one in checks):
         raise InvalidData(f"{place}: expected checks to be a list of tables")
     found = [
@@ -341,9 +371,12 @@ def _claim(key: str, raw: dict[str, Any], where: str) -> Claim:
 
 def _shared(common: dict[str, Any], check: dict[str, Any]) -> dict[str, Any]:
     """What a claim says of a check: of the other run only where there is one."""
-    merged = common | check
-    beside = ":" in str(merged.get("comparator", "")) + str(merged.get("reduce", "")) or "per" in merged
-    return common if beside else {name: value for name, value in common.items() if name != "against"}
+    return common if _beside(common | check) else {name: one for name, one in common.items() if name != "against"}
+
+
+def _beside(check: dict[str, Any]) -> bool:
+    """Whether a check has another run."""
+    return ":" in str(check.get("comparator", "")) + str(check.get("reduce", "")) or "per" in check
 
 
 def _valid(model: type[Model], raw: Any, where: str) -> Model:

@@ -89,6 +89,8 @@ def read(record: Record | None, side: Side) -> Reading | None:
     if record is None or record.status not in FINAL:
         return None
     if record.status != "ok":
+        if side.reduction == "rank_correlation":  # of which no value is the worst
+            return None
         worst = math.inf if side.until is not None else -_direction(side.metric) * math.inf
         return Reading.of(worst)
     if side.reduction == "rank_correlation":

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ptybench.claims.paper import Check
+from ptybench.claims.paper import STRICT, Check
 from ptybench.claims.reading import Reading, better
 from ptybench.leaderboard.statistics import holm, one_sided_p, student_interval
 
@@ -69,12 +69,12 @@ def outcome(check: Check, own: dict[int, Reading | None], other: dict[int, Readi
     if undecided:
         return Outcome("inconclusive", f"open on seed {', '.join(map(str, undecided))}", shown)
     known = [one for one in margins.values() if one is not None]
+    strict = check.relation in STRICT
     if check.relation == "equals" or check.card is not None:  # about every single run, or no run: nothing is random
-        holds = all(margin.low >= 0 for one in known for margin in one)
+        holds = all(margin.low > 0 or (margin.low == 0 and not strict) for one in known for margin in one)
         return Outcome("reproduced" if holds else "not reproduced", "", shown)
     if len(known) < 2:
         return Outcome("inconclusive", "one seed tells no spread", shown)
-    strict = check.relation == "better_than"
     columns = list(zip(*known, strict=True))
     # of two bounds both must hold, and one that is broken is enough: twice its p-value for two chances to be wrong;
     # of a margin that is only bounded each test takes the end that speaks against what it would show
@@ -100,7 +100,8 @@ def seed_margins(check: Check, own: Reading | None, other: Reading | None) -> tu
         return None
     if check.relation in ("within", "close_to", "equals"):
         return _settled(_above(difference, -tolerance), _above(-difference, -tolerance))
-    if check.relation == "<=" or (check.relation in ("better_than", "not_worse_than") and better(check.side) < 0):
+    downwards = check.relation.endswith("_than") and better(check.side) < 0
+    if downwards or check.relation in ("<", "<="):
         difference = -difference
     least = value if check.relation == "better_than" else -tolerance
     return _settled(_above(difference, least))

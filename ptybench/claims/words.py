@@ -52,7 +52,7 @@ def check_words(check: Check) -> str:
     if check.card is not None:
         sign, about = _signs(check), f" ± {check.tolerance:g}" if check.tolerance else ""
         return f"{check.metric} of the network {check.card} {sign} {check.value:g}{about}"
-    own, other = place_words(check.side), None if check.other is None else place_words(check.other)
+    own, other = place_words(check.side), _other_words(check)
     what, tolerance = quantity_words(check.side), f" ± {check.tolerance:g}" if check.tolerance else ""
     where = f" on {check.subject}" if check.subject else ""
     if check.reduction == "win_rate":
@@ -67,8 +67,17 @@ def check_words(check: Check) -> str:
     return f"{about} {_signs(check)} {check.value:g}{tolerance}"
 
 
+def _other_words(check: Check) -> str:
+    """The other run, and in what its task differs."""
+    if (side := check.other) is None:
+        return ""
+    text = place_words(side) + (f" on {side.subject}" if side.subject != check.subject else "")
+    changed = [f"{name} = {value}" for name, value in side.set.items() if check.set.get(name) != value]
+    return text + (f" with {', '.join(changed)}" if changed else "")
+
+
 def _signs(check: Check) -> str:
-    return {">=": "≥", "<=": "≤", "within": "is"}[check.relation]
+    return {">=": "≥", "<=": "≤", "within": "is"}.get(check.relation, check.relation)
 
 
 def reading_words(reading: Reading | None) -> str:

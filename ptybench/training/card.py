@@ -140,6 +140,15 @@ change of a clean image is the PSNR of the denoised clean image to the clean one
 ```
 {command(card)}
 ```
+{_begun(card["aims"])}"""
+
+
+def _begun(aims: list[list[int]]) -> str:
+    """What the command does not tell of a training whose steps were set anew on the way."""
+    if len(aims) < 2:
+        return ""
+    return f"""
+It trains from the start. These weights began as a training of {aims[0][1]} steps, so it makes others.
 """
 
 

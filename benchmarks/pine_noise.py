@@ -1,4 +1,4 @@
-"""What PINE's denoiser meets: ``python docs/pine_noise.py [denoiser …]`` prints the tables of pine.md.
+"""What PINE's denoiser meets: ``python benchmarks/pine_noise.py [denoiser …]`` prints the tables of pine.md.
 
 Object and truth are put on the denoiser's own grey scale, and errors are told in levels of 255 there; networks are
 trained on 15. *fine* is the strength of white noise that has as much of it above a quarter cycle per pixel.
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ptybench.claims.paper import load_paper
 from ptybench.engines.denoising import Denoising, DenoisingOptions, Light
 from ptybench.registry import load_task, resolve_method
 from ptybench.scoring.align import align
@@ -22,8 +23,7 @@ from ptybench.solver import Solver
 from ptybench.types import Measurement, Truth
 
 Complex = NDArray[np.complexfloating]
-# the paper's steps of PINE
-STEPS = {"pine_low_dose": {"alpha": 0.5, "beta": 0.1}, "pine_high_dose": {"alpha": 0.8, "beta": 0.5}}
+TASKS = ("pine_low_dose", "pine_high_dose")
 EPOCHS = (1, 5, 20, 50, 150)
 SEED = 0
 FINE = 0.25
@@ -33,13 +33,13 @@ def main() -> None:
     """Print both tables."""
     names = sys.argv[1:] or ["bn"]
     print("| task | method | epoch | error | fine |\n|---|---|--:|--:|--:|")
-    for task in STEPS:
+    for task in TASKS:
         for name in [None, *names]:
             for epoch, whole, fine in iteration(task, name):
                 print(f"| {task} | {name or 'none'} | {epoch:g} | {whole:.1f} | {fine:.1f} |", flush=True)
     print("\n| task | denoiser | change of the truth | fine | correlation | at half Nyquist | at 3/4 |")
     print("|---|---|--:|--:|--:|--:|--:|")
-    for task in STEPS:
+    for task in TASKS:
         for name in names:
             print(f"| {task} | {name} | " + " | ".join(fixed(task, name)) + " |", flush=True)
 
@@ -52,8 +52,9 @@ def problem(task: str) -> tuple[Measurement, Truth]:
 def iteration(task: str, denoiser: str | None) -> Iterator[list[float]]:
     """Epoch, and errors of the object after the epoch's sweep and before the denoiser, in levels."""
     measurement, truth = problem(task)
-    options = {"rho": 0.0} if denoiser is None else {"denoiser": denoiser}
-    solver = resolve_method("pine", STEPS[task] | options).create(measurement, "cpu", SEED, None)
+    pine = load_paper("pine").runs["pine"]
+    options = pine.options | pine.on[task] | ({"rho": 0.0} if denoiser is None else {"denoiser": denoiser})
+    solver = resolve_method("pine", options).create(measurement, "cpu", SEED, None)
     denoising = solver.denoising  # type: ignore[attr-defined]
     step, denoising.step = denoising.step, lambda *_: None
     for epoch in range(1, EPOCHS[-1] + 1):
