@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from problems import Problem, make_problem
 from ptybench import registry
 
 torch.set_num_threads(1)
+# in a shell's background SIGINT is ignored, and would be by all that tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # tests neither wait for what else runs on this machine nor for each other; children inherit it
 os.environ["PTYBENCH_LEASES"] = tempfile.mkdtemp(prefix="test-leases-")
 atexit.register(shutil.rmtree, os.environ["PTYBENCH_LEASES"], ignore_errors=True)
