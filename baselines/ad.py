@@ -30,6 +30,7 @@ SETTLED, RENEWED = 3, 10  # epochs at each of which the dose is reckoned anew, a
 STEEPNESS, STRETCH = 2e-2, 0.1  # of the photons, by which a loss bends along a position and along the distance
 SHARP_PX = 0.3  # width below which a Gaussian smooths nothing that pixels show
 FLAT = 1e-3  # relative spread below which a start object says nothing
+ROUNDING = 1e-6  # of a share of the budget
 LATE = 0.75  # of the time in which large structures come first, after which patterns look for their places
 
 
@@ -72,9 +73,10 @@ class AD(Solver):
                 before small ones; it shrinks evenly (not for ``lbfgs``). In standard deviations that are declared of
                 the positions' error, or in pixels where none is. 0: none.
             blur_share: share of the budget after which nothing is smoothed any more.
-            search: share of the budget after which the object begins again without the patterns that fit badly, large
-                structures first; when it has small ones, these patterns look for their places on it, and join (where
-                positions are refined and their error is declared; not for ``lbfgs``). 0: never.
+            searches: how often the object begins again, large structures first, without the patterns that fit badly; when
+                it has small ones, these patterns look for their places on it, and join. Every ``blur_share`` of the
+                budget, unless all patterns fit alike (where positions are refined and their error is declared; not for
+                ``lbfgs``).
             probe_start: epochs before the probe is updated.
             probe_wait: share of the budget before the probe is updated.
             start: of the object: as ``given``, or where that is flat from ``autocorrelation``s.
@@ -116,7 +118,7 @@ class AD(Solver):
         growing: bool = False
         blur: Annotated[float, Field(ge=0)] = 0.0
         blur_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-        search: Annotated[float, Field(ge=0, lt=1)] = 0.0
+        searches: Annotated[int, Field(ge=0, le=10)] = 0
         probe_start: Annotated[int, Field(ge=0)] = 0
         probe_wait: Annotated[float, Field(ge=0, lt=1)] = 0.0
         start: Literal["given", "autocorrelation"] = "given"
@@ -159,8 +161,8 @@ class AD(Solver):
         self.bent = mean_curvature(self.probe)
         self.phase = ""
         self._made_for: tuple[bool, Tensor] | None = None
-        self.doubtful: list[int] | None = None
-        self.began = 0.0
+        self.doubtful: list[int] = []
+        self.began, self.looked = 0.0, 0
 
     def _begin(self) -> None:
         """The first object and probe."""
@@ -290,25 +292,35 @@ class AD(Solver):
     def _look_again(self) -> list[int]:
         """The patterns that the object is made without at this time; when that is over they look for their places."""
         o, deviation = self.options, self.measurement.position_error_px
-        if not (o.search and self.moves and deviation) or self.progress < o.search or o.optimiser == "lbfgs":
+        due = min(int(self.progress / o.blur_share + ROUNDING), o.searches)
+        if not (due and self.moves and deviation) or o.optimiser == "lbfgs":
             return []
-        if self.doubtful is None:
+        if due > self.looked:
+            self.looked = due
             self.doubtful = lost.doubtful(np.array([self._misfit(k) for k in range(self.model.count)]))
             if self.doubtful:
-                self.began, self._made_for = o.search, None
+                self.began, self._made_for = due * o.blur_share, None
                 self._begin_object()
-        if self.progress >= o.search + LATE * o.blur_share:
+        if self.doubtful and self.progress >= self.began + LATE * o.blur_share:
             for pattern in self.doubtful:
-                tries = [self.corrections[pattern].clone(), *torch.as_tensor(lost.shifts(deviation))]
-                self.corrections[pattern] = min(tries, key=lambda shift: self._misfit(pattern, shift))
+                self._find(pattern, deviation)
             self.doubtful = []
         return self.doubtful
 
-    def _misfit(self, pattern: int, correction: Tensor | None = None) -> float:
-        """The data error of one pattern where it is, or where a correction puts it."""
+    def _find(self, pattern: int, deviation_px: float) -> None:
+        """Move a pattern where it fits best, if the object explains it there."""
+        tries = [self.corrections[pattern].clone(), *torch.as_tensor(lost.shifts(deviation_px))]
+        best = min(tries, key=lambda shift: self._misfit(pattern, shift))
+        empty = self._misfit(pattern, best, self.objects.abs().square().mean().sqrt())
+        self.corrections[pattern] = best if self._misfit(pattern, best) < lost.EXPLAINED * empty else tries[0]
+
+    def _misfit(self, pattern: int, correction: Tensor | None = None, filled: Tensor | None = None) -> float:
+        """The data error of one pattern where it is, or where a correction puts it; of an object ``filled`` evenly."""
         if correction is not None:
             self.corrections[pattern] = correction
-        return self.gradient([pattern], Wanted(probe=False)).error
+        objects = self.objects if filled is None else filled.to(self.dtype).expand_as(self.objects).contiguous()
+        places, wanted = self.places([pattern]), Wanted(probe=False)
+        return self.loss(Batch([pattern], objects, self.probe, places, self.sight, self.sampling, wanted)).error
 
     def _smoothing(self) -> Tensor | None:
         """The Gaussian ``(H, W)`` by which the spectrum of the object's gradient is multiplied; none where it is 1."""
@@ -362,11 +374,10 @@ class AD(Solver):
         self.optimiser.groups.insert(place, rows)
         self.optimiser.rows(torch.as_tensor(index), rows, pull[index], self.share)
 
-    def gradient(self, index: list[int], wanted: Wanted | None = None) -> Gradient:
-        """Loss and gradient of the data alone, with respect to all that is refined unless told otherwise."""
-        if wanted is None:
-            moves, focuses = self.moves or (self.focuses and self.setting.scales), self.focuses and self.setting.near
-            wanted = Wanted(self.refining, moves, focuses)
+    def gradient(self, index: list[int]) -> Gradient:
+        """Loss and gradient of the data alone."""
+        moves, focuses = self.moves or (self.focuses and self.setting.scales), self.focuses and self.setting.near
+        wanted = Wanted(self.refining, moves, focuses)
         places, sight = self.places(index), self.sight
         return self.loss(Batch(index, self.objects, self.probe, places, sight, self.sampling, wanted))
 

@@ -22,7 +22,7 @@ class Joint(AD):
     bilinearly. It states no rates and weights; they are ours. Three things are ours in ``joint`` itself, and one
     ``--set`` away from it. First, large structures come first (``blur``): the loss as a function of one position has
     a minimum as narrow as the finest structure of the object, and a position that is wrong by more is never found, as
-    the object soon fits it where it is. Second, what fits badly then is looked for again (``search``), on an object
+    the object soon fits it where it is. Second, what fits badly then is looked for again (``searches``), on an object
     that was made without it. Third, the probe waits (``probe_wait``) and its wave keeps the curvature that
     it was given (``curvature``): an object and a scan that are smaller by a factor ``m``, a beam that diverges and a
     distance shorter by ``m`` make the same patterns (Fresnel scaling); nothing but the nominal positions would tell
@@ -34,7 +34,7 @@ class Joint(AD):
     version = 3
     refines: ClassVar = frozenset({"object", "probe", "positions", "distance"})
     variants: ClassVar = {
-        "paper": {"sampling": "bilinear", "blur": 0.0, "search": 0.0, "probe_wait": 0.0, "curvature": "free"}
+        "paper": {"sampling": "bilinear", "blur": 0.0, "searches": 0, "probe_wait": 0.0, "curvature": "free"}
     }
 
     class Options(AD.Options):
@@ -48,7 +48,7 @@ class Joint(AD):
         final: Annotated[float, Field(gt=0, le=1)] = 0.03
         blur: Annotated[float, Field(ge=0), Tunable(choices=(0.0, 0.8, 1.6, 2.4))] = 2.4
         blur_share: Annotated[float, Field(gt=0, le=1)] = 0.4
-        search: Annotated[float, Field(ge=0, lt=1)] = 0.4
+        searches: Annotated[int, Field(ge=0, le=10)] = 1
         probe_wait: Annotated[float, Field(ge=0, lt=1)] = 0.1
         curvature: Literal["free", "held"] = "held"
         padding: bool = True

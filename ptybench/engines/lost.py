@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DOUBT = 2.0  # times the median error, above which a pattern is doubted
-REACH, SPACING = 3.0, 0.4  # of a search, in standard deviations of the positions
+EXPLAINED = 1 / 3  # of the error with an empty object: above that the object tells nothing about a place
+REACH, SPACING = 4.0, 0.4  # of a search, in standard deviations of the positions: one of 3000 strays farther
 
 
 def doubtful(errors: NDArray[np.float64]) -> list[int]:
