@@ -73,10 +73,10 @@ class AD(Solver):
                 before small ones; it shrinks evenly (not for ``lbfgs``). In standard deviations that are declared of
                 the positions' error, or in pixels where none is. 0: none.
             blur_share: share of the budget after which nothing is smoothed any more.
-            searches: how often the object begins again, large structures first, without the patterns that fit badly; when
-                it has small ones, these patterns look for their places on it, and join. Every ``blur_share`` of the
-                budget, unless all patterns fit alike (where positions are refined and their error is declared; not for
-                ``lbfgs``).
+            searches: how often, after every ``blur_share`` of the budget, the object begins again, large structures
+                first, without the patterns that fit badly; when it has small ones, these look for their places on it,
+                and join. Not where all fit alike, or positions are not refined or have no declared error; not for
+                ``lbfgs``.
             probe_start: epochs before the probe is updated.
             probe_wait: share of the budget before the probe is updated.
             start: of the object: as ``given``, or where that is flat from ``autocorrelation``s.
