@@ -256,7 +256,9 @@ def test_the_claims_of_pine_are_complete(tier: Any) -> None:
                     assert laboratory.members(member_side)
 
 
-@pytest.mark.parametrize(("name", "claims"), [("dap", "D1 D2 D3 D4 D4b D5 D6 D7"), ("scicompty", "S1 S1b S2 S3 S4 S5 S6")])
+@pytest.mark.parametrize(
+    ("name", "claims"), [("dap", "D1 D2 D3 D4 D4b D5 D6 D7"), ("scicompty", "S1 S1b S2 S3 S4 S5 S6")]
+)
 @pytest.mark.parametrize("tier", ["small", "paper"])
 def test_the_claims_of_gradient_methods_can_all_be_tested(name: str, claims: str, tier: Any) -> None:
     found = load_paper(name, tier)
