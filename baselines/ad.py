@@ -30,7 +30,7 @@ SETTLED, RENEWED = 3, 10  # epochs at each of which the dose is reckoned anew, a
 STEEPNESS, STRETCH = 2e-2, 0.1  # of the photons, by which a loss bends along a position and along the distance
 SHARP_PX = 0.3  # width below which a Gaussian smooths nothing that pixels show
 FLAT = 1e-3  # relative spread below which a start object says nothing
-ROUNDING = 1e-6  # of a share of the budget
+ROUNDING = 1e-6  # by which a share of the budget may miss a multiple and is one
 LATE = 0.75  # of the time in which large structures come first, after which patterns look for their places
 
 
@@ -297,29 +297,35 @@ class AD(Solver):
             return []
         if due > self.looked:
             self.looked = due
-            self.doubtful = lost.doubtful(np.array([self._misfit(k) for k in range(self.model.count)]))
+            self.doubtful = lost.doubtful(np.array([self.misfit(k) for k in range(self.model.count)]))
             if self.doubtful:
                 self.began, self._made_for = due * o.blur_share, None
                 self._begin_object()
         if self.doubtful and self.progress >= self.began + LATE * o.blur_share:
             for pattern in self.doubtful:
-                self._find(pattern, deviation)
+                correction, share = self.sought(pattern, deviation)
+                if share < lost.EXPLAINED:
+                    self.corrections[pattern] = correction
             self.doubtful = []
         return self.doubtful
 
-    def _find(self, pattern: int, deviation_px: float) -> None:
-        """Move a pattern where it fits best, if the object explains it there."""
+    def sought(self, pattern: int, deviation_px: float) -> tuple[Tensor, float]:
+        """The correction in pixels at which a pattern fits best, and its error there over that with an empty object."""
         tries = [self.corrections[pattern].clone(), *torch.as_tensor(lost.shifts(deviation_px))]
-        best = min(tries, key=lambda shift: self._misfit(pattern, shift))
-        empty = self._misfit(pattern, best, self.objects.abs().square().mean().sqrt())
-        self.corrections[pattern] = best if self._misfit(pattern, best) < lost.EXPLAINED * empty else tries[0]
+        errors = [self.misfit(pattern, one) for one in tries]
+        best = int(np.argmin(errors))
+        empty = self.misfit(pattern, tries[best], float(self.objects.abs().square().mean().sqrt()))
+        return tries[best], errors[best] / empty
 
-    def _misfit(self, pattern: int, correction: Tensor | None = None, filled: Tensor | None = None) -> float:
-        """The data error of one pattern where it is, or where a correction puts it; of an object ``filled`` evenly."""
+    def misfit(self, pattern: int, correction: Tensor | None = None, filled: float | None = None) -> float:
+        """The data error of a pattern: where it is, or with another correction; of the object, or one that is even."""
+        kept = self.corrections[pattern].clone()
         if correction is not None:
             self.corrections[pattern] = correction
-        objects = self.objects if filled is None else filled.to(self.dtype).expand_as(self.objects).contiguous()
-        places, wanted = self.places([pattern]), Wanted(probe=False)
+        places = self.places([pattern])
+        self.corrections[pattern] = kept
+        objects = self.objects if filled is None else torch.full_like(self.objects, filled)
+        wanted = Wanted(probe=False)
         return self.loss(Batch([pattern], objects, self.probe, places, self.sight, self.sampling, wanted)).error
 
     def _smoothing(self) -> Tensor | None:

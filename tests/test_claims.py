@@ -295,6 +295,8 @@ def test_there_is_a_sentence_for_every_comparator() -> None:
         assert "0.5" in sentence
     elsewhere = check("better_than:b", against={"task": "low_overlap", "set": {"overlap": 0.5}})
     assert check_words(elsewhere).endswith("a better than b on low_overlap with overlap = 0.5")
+    faint = check("better_than:b", set={"dose.photons": 100, "budget.trace": []})
+    assert check_words(faint).endswith("on low_dose with dose.photons = 100: a better than b")
 
 
 def test_maps_of_records() -> None:

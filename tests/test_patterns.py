@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from problems import make_problem
 
 from ptybench import memory
+from ptybench.engines import lost
 from ptybench.errors import InvalidData, InvalidOption
 from ptybench.io.hdf5 import load_measurement, save_measurement
 from ptybench.io.patternfile import PatternFile, own_type
@@ -157,6 +158,29 @@ def test_a_reconstruction_is_the_same_to_the_bit_wherever_patterns_are(
         assert_array_equal(other.positions_px, first.positions_px)
         assert other_errors == pytest.approx(errors, rel=1e-12)
         assert other_cost == cost
+
+
+@pytest.mark.usefixtures("_small_blocks")
+def test_lost_patterns_are_looked_for_wherever_patterns_are(
+    counts: Measurement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lost, "doubtful", lambda errors: [2, 7])
+    monkeypatch.setattr(lost, "EXPLAINED", 10.0)  # they move wherever they fit best
+    measurement, found = stored(replace(counts, position_error_px=2.0), tmp_path), []
+    options = {"position_rate": 0.1, "searches": 1, "blur_share": 0.4, "batch": 4}
+    for place in ("device", "host", "file"):
+        monkeypatch.setenv("PTYBENCH_PATTERNS", place)
+        solver = resolve_method("ad", options).create(measurement, CPU, 3)
+        assert solver.model.patterns.place == place
+        for progress in (0.0, 0.4, 0.8):
+            solver.progress = progress
+            solver.step()
+        found.append(solver.estimate())
+    away = np.hypot(*(found[0].positions_px - measurement.positions_px).T)
+    assert away[[2, 7]].max() > 1  # looked for, and moved
+    for other in found[1:]:
+        assert_array_equal(other.object, found[0].object)
+        assert_array_equal(other.positions_px, found[0].positions_px)
 
 
 @pytest.mark.usefixtures("_small_blocks")

@@ -55,6 +55,8 @@ def check_words(check: Check) -> str:
     own, other = place_words(check.side), _other_words(check)
     what, tolerance = quantity_words(check.side), f" ± {check.tolerance:g}" if check.tolerance else ""
     where = f" on {check.subject}" if check.subject else ""
+    if settings := [f"{name} = {value}" for name, value in check.set.items() if not name.startswith("budget.")]:
+        where += f" with {', '.join(settings)}"
     if check.reduction == "win_rate":
         what = f"share of settings in which {own} has the better {check.metric} than {other}"
         own = ""
