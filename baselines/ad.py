@@ -75,8 +75,8 @@ class AD(Solver):
             blur_share: share of the budget after which nothing is smoothed any more.
             searches: how often, after every ``blur_share`` of the budget, the object begins again, large structures
                 first, without the patterns that fit badly; when it has small ones, these look for their places on it,
-                and join. Not where all fit alike, or positions are not refined or have no declared error; not for
-                ``lbfgs``.
+                and join. What still fits badly a ``blur_share`` after the last search is left out to the end. Not
+                where all fit alike, or positions are not refined or have no declared error; not for ``lbfgs``.
             probe_start: epochs before the probe is updated.
             probe_wait: share of the budget before the probe is updated.
             start: of the object: as ``given``, or where that is flat from ``autocorrelation``s.
@@ -290,18 +290,19 @@ class AD(Solver):
                 group.unit = float(light.sqrt().mean())
 
     def _look_again(self) -> list[int]:
-        """The patterns that the object is made without at this time; when that is over they look for their places."""
+        """The patterns that are left out at this time; when a search is over they look for their places."""
         o, deviation = self.options, self.measurement.position_error_px
-        due = min(int(self.progress / o.blur_share + ROUNDING), o.searches)
-        if not (due and self.moves and deviation) or o.optimiser == "lbfgs":
+        due = int(self.progress / o.blur_share + ROUNDING)
+        if not (due and o.searches and self.moves and deviation) or o.optimiser == "lbfgs":
             return []
+        searching = due <= o.searches
         if due > self.looked:
             self.looked = due
             self.doubtful = lost.doubtful(np.array([self.misfit(k) for k in range(self.model.count)]))
-            if self.doubtful:
+            if self.doubtful and searching:
                 self.began, self._made_for = due * o.blur_share, None
                 self._begin_object()
-        if self.doubtful and self.progress >= self.began + LATE * o.blur_share:
+        if self.doubtful and searching and self.progress >= self.began + LATE * o.blur_share:
             for pattern in self.doubtful:
                 correction, share = self.sought(pattern, deviation)
                 if share < lost.EXPLAINED:

@@ -23,15 +23,16 @@ class Joint(AD):
     ``--set`` away from it. First, large structures come first (``blur``): the loss as a function of one position has
     a minimum as narrow as the finest structure of the object, and a position that is wrong by more is never found, as
     the object soon fits it where it is. Second, what fits badly then is looked for again (``searches``), on an object
-    that was made without it. Third, the probe waits (``probe_wait``) and its wave keeps the curvature that
-    it was given (``curvature``): an object and a scan that are smaller by a factor ``m``, a beam that diverges and a
-    distance shorter by ``m`` make the same patterns (Fresnel scaling); nothing but the nominal positions would tell
-    them apart. And the probe is shifted in Fourier space (``sampling=fourier``), which does not damp high frequencies.
+    that was made without it, and left out in the end where it fits badly still. Third, the probe waits (``probe_wait``)
+    and its wave keeps the curvature that it was given (``curvature``): an object and a scan that are smaller by a
+    factor ``m``, a beam that diverges and a distance shorter by ``m`` make the same patterns (Fresnel scaling);
+    nothing but the nominal positions would tell them apart. And the probe is shifted in Fourier space (``sampling=fourier``), which does not damp high frequencies.
     docs/gradient.md has the figures of all three.
     """
 
     name = "joint"
-    version = 3
+    version = 4
+    versions: ClassVar = {"paper": 3}
     refines: ClassVar = frozenset({"object", "probe", "positions", "distance"})
     variants: ClassVar = {
         "paper": {"sampling": "bilinear", "blur": 0.0, "searches": 0, "probe_wait": 0.0, "curvature": "free"}

@@ -231,7 +231,8 @@ def resolve_method(name: str, options: dict[str, Any] | None = None) -> Resolved
         return kind(measurement, settled, device, seed, **more)
 
     weights = weights_of(settled)
-    return ResolvedMethod(name, str(kind.version), settled.model_dump(mode="json"), needs_truth, create, weights)
+    version = str(kind.versions.get(name.partition(":")[2], kind.version))
+    return ResolvedMethod(name, version, settled.model_dump(mode="json"), needs_truth, create, weights)
 
 
 def weights_of(*parts: Spec | ResolvedMethod) -> str | None:

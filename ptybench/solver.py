@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, SupportsFloat, TypeVar
@@ -70,6 +70,8 @@ class Solver(ABC):
         probe: ``(M, h, w)`` complex64 tensor.
         team: the processes that share out the patterns; ``measurement`` and ``model`` hold this one's.
         additions: what was added to the method by ``+``, in order.
+        version: part of a record's identity: raised by whatever alters results.
+        versions: of variants that have one of their own, by what follows the colon.
         progress: share of the budget used before this epoch, in [0, 1); set by the driver.
         epochs_done: epochs finished.
         data_error: of the last epoch.
@@ -81,6 +83,7 @@ class Solver(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    versions: ClassVar[Mapping[str, int]] = {}
     Options: ClassVar[type[SolverOptions]] = SolverOptions
     refines: ClassVar[frozenset[str]] = frozenset({"object", "probe"})
     dtype: ClassVar[torch.dtype] = torch.complex64

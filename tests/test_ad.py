@@ -365,15 +365,50 @@ def test_lost_patterns_find_their_places_on_an_object_made_without_them() -> Non
     assert away[1].max() < 0.5
 
 
+@pytest.mark.parametrize(
+    ("searches", "found", "seen"),
+    [
+        # who is left out at which progress, and whether the object begins again
+        (
+            3,
+            [[2, 7], [], [4]],
+            [
+                (0.2, (), False),
+                (0.25, (2, 7), True),
+                (0.4, (2, 7), False),
+                (0.45, (), False),
+                (0.5, (), False),
+                (0.75, (4,), True),
+                (0.95, (), False),
+            ],
+        ),
+        (
+            1,
+            [[2, 7], [4], [7]],
+            [
+                (0.25, (2, 7), True),
+                (0.45, (), False),
+                (0.5, (4,), False),
+                (0.7, (4,), False),
+                (0.75, (7,), False),
+                (0.95, (7,), False),
+            ],
+        ),
+    ],
+)
 def test_an_object_is_made_without_the_patterns_that_fit_badly_and_only_without_them(
-    moved: tuple[Problem, Measurement], monkeypatch: pytest.MonkeyPatch
+    moved: tuple[Problem, Measurement],
+    monkeypatch: pytest.MonkeyPatch,
+    searches: int,
+    found: list[list[int]],
+    seen: list[tuple[float, tuple[int, ...], bool]],
 ) -> None:
     m = replace(moved[1], position_error_px=3.0)
     asked: list[list[int]] = []
     objects: list[Tensor] = []
-    answers = iter([[2, 7], [], [4]])
+    answers = iter(found)
     monkeypatch.setattr(lost, "doubtful", lambda errors: next(answers))
-    solver = make(m, "joint", searches=3, blur_share=0.25)
+    solver = make(m, "joint", searches=searches, blur_share=0.25)
     begun, one_step = solver.object.clone(), solver.descend
 
     def descend(index: list[int]) -> Gradient:
@@ -382,17 +417,14 @@ def test_an_object_is_made_without_the_patterns_that_fit_badly_and_only_without_
         return one_step(index)
 
     monkeypatch.setattr(solver, "descend", descend)
-    everyone = set(range(len(m.intensities)))
-    nobody: set[int] = set()
-    seen = (0.2, nobody), (0.25, {2, 7}), (0.4, {2, 7}), (0.45, nobody), (0.5, nobody), (0.75, {4}), (0.95, nobody)
-    for progress, left_out in seen:
+    for progress, left_out, again in seen:
         asked.clear()
         objects.clear()
         solver.progress = progress
         before = solver.object.clone()
         solver.step()
-        assert set().union(*asked) == everyone - left_out
-        assert torch.equal(objects[0], begun if progress in (0.25, 0.75) else before)
+        assert set().union(*asked) == set(range(len(m.intensities))) - set(left_out)
+        assert torch.equal(objects[0], begun if again else before)
 
 
 def test_who_fits_badly_and_where_to_look() -> None:

@@ -27,7 +27,9 @@ class Bold(EPIE):
     """Steps of a fixed size."""
 
     name = "bold"
-    variants = {"meek": {"alpha": 0.25}}
+    version = 3
+    variants = {"meek": {"alpha": 0.25}, "wild": {"alpha": 1.0}}
+    versions = {"meek": 2}
 
 
 class Drift(Addition):
@@ -50,7 +52,7 @@ class Drift(Addition):
 def plugin(tmp_path: Path) -> Iterator[None]:
     path = tmp_path / "bold.py"
     path.write_text(PLUGIN)
-    assert registry.add_plugin(path) == ["bold", "bold:meek", "drift"]
+    assert registry.add_plugin(path) == ["bold", "bold:meek", "bold:wild", "drift"]
     yield
     registry._plugins.clear()
 
@@ -63,6 +65,11 @@ def test_a_variant_fixes_options() -> None:
         registry.resolve_method("bold:meek", {"alpha": 1})
     with pytest.raises(UnknownName, match="bold:meek"):
         registry.resolve_method("bold:meak")
+
+
+def test_a_variant_may_have_a_version_of_its_own() -> None:
+    names = "bold", "bold:meek", "bold:wild", "bold:meek>bold"
+    assert [registry.resolve_method(name).version for name in names] == ["3", "2", "3", "2>3"]
 
 
 def test_options_find_their_owner() -> None:

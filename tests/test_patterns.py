@@ -172,7 +172,7 @@ def test_lost_patterns_are_looked_for_wherever_patterns_are(
         monkeypatch.setenv("PTYBENCH_PATTERNS", place)
         solver = resolve_method("ad", options).create(measurement, CPU, 3)
         assert solver.model.patterns.place == place
-        for progress in (0.0, 0.4, 0.8):
+        for progress in (0.0, 0.4, 0.75):
             solver.progress = progress
             solver.step()
         found.append(solver.estimate())
