@@ -26,7 +26,9 @@ class Joint(AD):
     that was made without it, and left out in the end where it fits badly still. Third, the probe waits (``probe_wait``)
     and its wave keeps the curvature that it was given (``curvature``): an object and a scan that are smaller by a
     factor ``m``, a beam that diverges and a distance shorter by ``m`` make the same patterns (Fresnel scaling);
-    nothing but the nominal positions would tell them apart. And the probe is shifted in Fourier space (``sampling=fourier``), which does not damp high frequencies.
+    nothing but the nominal positions would tell them apart.
+
+    And the probe is shifted in Fourier space (``sampling=fourier``), which does not damp high frequencies.
     docs/gradient.md has the figures of all three.
     """
 
