@@ -331,10 +331,21 @@ run = "a"
 metric = "frc_truth_area"
 until = 0.55
 comparator = "better_than:b"
+
+[claims.thinner]
+says = "a is faster on the dense scan"
+place = "here"
+task = "thin"
+run = "a"
+metric = "frc_truth_area"
+until = 0.55
+points = [1]
+against = { points = [2] }
+comparator = "better_than:a"
 """
     )
     laboratory = Laboratory(paper(text), "small", "dev", [0, 1], "cpu")
-    found = cases(laboratory, ["first", "second", "third", "speed"])
+    found = cases(laboratory, ["first", "second", "third", "speed", "thinner"])
     records = {}
     for cell in cells_of(found):
         alpha = cell.method.options["alpha"]
@@ -360,6 +371,12 @@ comparator = "better_than:b"
     (line, *_) = curves.axes[0].lines
     assert np.allclose(np.interp([1, 2, 3], line.get_xdata(), line.get_ydata()), [0.5, 0.5, 0.1], atol=0.01)
     assert [ax.get_xlabel() for ax in speed.axes] == ["epoch", "seconds of solver time"]
+    thinner = figures["thinner"]
+    assert thinner is not None
+    legend = thinner.axes[0].get_legend()
+    assert legend is not None
+    assert [one.get_text() for one in legend.get_texts()] == ["a at 1", "a at 2"]
+    assert len(thinner.axes[0].lines) == 2 * 2 + 1  # two points, two seeds, and what is to be reached
     assert figures["third"] is not None
     assert draw(results["first"], {}) is None
 

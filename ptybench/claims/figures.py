@@ -26,7 +26,7 @@ FRC = frozenset({CURVE, "frc_truth_area", "frc_truth_half_nyquist", "frc_truth_t
 _DASHES: list[Any] = ["-", (0, (4, 2)), (0, (1, 1.5))]
 
 Shown = tuple[str, Side, list[Member]]
-"""Name of a run, what is read of it, and its cells."""
+"""A run and the point it is at, what is read of it, and its cells."""
 
 
 def draw_all(results: Results, folder: Path) -> dict[str, str]:
@@ -59,7 +59,7 @@ def draw(result: Result, records: Records) -> Figure | None:
 
 
 def _sides(measured: Sequence[Measured], subject: str) -> list[Shown]:
-    """Every run of the checks on one subject with the epoch at which it is read, each once."""
+    """Every run of the checks on one subject, at each point, with the epoch at which it is read, each once."""
     found: dict[tuple[str, int | None], Shown] = {}
     for one in measured:
         check = one.trial.check
@@ -68,7 +68,8 @@ def _sides(measured: Sequence[Measured], subject: str) -> list[Shown]:
         for side, members in ((check.side, one.trial.own), (check.other, one.trial.other)):
             if side is not None and members is not None:
                 for member in members:
-                    found.setdefault((member.run, side.epoch), (member.run, side, [member]))
+                    name = member.run if member.point is None else f"{member.run} at {member.point:g}"
+                    found.setdefault((name, side.epoch), (name, side, [member]))
     return list(found.values())
 
 
