@@ -37,11 +37,11 @@ def main() -> None:
     for seed in map(int, sys.argv[1:] or ["1001"]):
         measurement, truth = simulate("sci_joint", seed=seed)
         for name, options in (("joint", {}), ("without searches", WITHOUT)):
-            row(seed, name, Watched(measurement, truth, options, decided), EPOCHS)
+            row(seed, name, Watched(seed, measurement, truth, options, decided), EPOCHS)
         known = {"searches": 0, "blur": 0.0, "probe_wait": 0.0}
-        row(seed, "from the truth", Watched(at_truth(measurement, truth), truth, known, decided), AT_TRUTH)
-    print("\n| pattern | off by / px | error / median | best place off by / px | error there / empty |")
-    print("|--:|--:|--:|--:|--:|", *decided, sep="\n")
+        row(seed, "from the truth", Watched(seed, at_truth(measurement, truth), truth, known, decided), AT_TRUTH)
+    print("\n| seed | pattern | off by / px | error / median | best place off by / px | error there / empty |")
+    print("|--:|--:|--:|--:|--:|--:|", *decided, sep="\n")
 
 
 def at_truth(measurement: Measurement, truth: Truth) -> Measurement:
@@ -54,10 +54,12 @@ def at_truth(measurement: Measurement, truth: Truth) -> Measurement:
 class Watched:
     """A run of ``joint`` whose search is written down."""
 
-    def __init__(self, measurement: Measurement, truth: Truth, options: dict[str, Any], decided: list[str]) -> None:
+    def __init__(
+        self, seed: int, measurement: Measurement, truth: Truth, options: dict[str, Any], decided: list[str]
+    ) -> None:
         solver = resolve_method("joint", options).create(measurement, "cpu", 0, None)
         assert isinstance(solver, AD)
-        self.solver, self.truth, self.decided = solver, truth, decided
+        self.seed, self.solver, self.truth, self.decided = seed, solver, truth, decided
         self.searched = solver.sought
         solver.sought = self.sought  # type: ignore[method-assign]
 
@@ -70,7 +72,7 @@ class Watched:
         s.corrections[pattern] = correction
         would = self.off()[pattern]
         s.corrections[pattern] = kept
-        self.decided.append(f"| {pattern} | {was:.1f} | {error:.1f} | {would:.1f} | {share:.2f} |")
+        self.decided.append(f"| {self.seed} | {pattern} | {was:.1f} | {error:.1f} | {would:.1f} | {share:.2f} |")
         return correction, share
 
     def fit(self) -> tuple[Places, Places]:
