@@ -342,10 +342,23 @@ until = 0.55
 points = [1]
 against = { points = [2] }
 comparator = "better_than:a"
+
+[claims.beside]
+says = "a and b on both scans, and more of them"
+place = "here"
+task = "thin"
+metric = "r_factor"
+checks = [
+    { run = "a", points = [1], comparator = "better_than:b" },
+    { run = "b", points = [1], comparator = "<=", value = 0.5 },
+    { run = "a", points = [2], per = "b", comparator = "<=", value = 2 },
+    { run = "a", points = [1], against = { points = [2] }, comparator = "better_than:a" },
+    { run = "a", points = [1], set = { "dose.photons" = 1e4 }, comparator = "better_than:b" },
+]
 """
     )
     laboratory = Laboratory(paper(text), "small", "dev", [0, 1], "cpu")
-    found = cases(laboratory, ["first", "second", "third", "speed", "thinner"])
+    found = cases(laboratory, ["first", "second", "third", "speed", "thinner", "beside"])
     records = {}
     for cell in cells_of(found):
         alpha = cell.method.options["alpha"]
@@ -377,6 +390,15 @@ comparator = "better_than:a"
     assert legend is not None
     assert [one.get_text() for one in legend.get_texts()] == ["a at 1", "a at 2"]
     assert len(thinner.axes[0].lines) == 2 * 2 + 1  # two points, two seeds, and what is to be reached
+    beside = figures["beside"]
+    assert beside is not None
+    shown_runs = {ax.get_title(): [one.get_text() for one in ax.get_xticklabels()] for ax in beside.axes}
+    assert shown_runs == {
+        "r_factor, thin at 1": ["a", "b"],
+        "r_factor, thin at 2": ["a over b"],
+        "r_factor, thin": ["a at 1", "a at 2"],
+        "r_factor, thin with dose.photons = 10000 at 1": ["a", "b"],
+    }
     assert figures["third"] is not None
     assert draw(results["first"], {}) is None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from matplotlib.figure import Figure
 from ptybench.claims.cells import Member
 from ptybench.claims.paper import CURVE, NEEDED, Side
 from ptybench.claims.reading import read, scored_points
-from ptybench.claims.results import Measured, Records, Result, Results
-from ptybench.claims.words import place_words, quantity_words
+from ptybench.claims.results import Measured, Readings, Records, Result, Results
+from ptybench.claims.words import other_words, place_words, quantity_words, where_words
 from ptybench.leaderboard.breakdown import STYLE, save
 from ptybench.leaderboard.hypermap import Map, draw_maps
 
 PANEL_INCHES = (3.6, 2.8)
+PANELS_A_ROW, LABELS_A_PANEL = 3, 40  # panels beside each other, characters below each other's width
 FRC = frozenset({CURVE, "frc_truth_area", "frc_truth_half_nyquist", "frc_truth_three_quarter_nyquist"})
 """Metrics that are read off the curve of correlation, which is shown where it is kept."""
 _DASHES: list[Any] = ["-", (0, (4, 2)), (0, (1, 1.5))]
@@ -73,10 +76,15 @@ def _sides(measured: Sequence[Measured], subject: str) -> list[Shown]:
     return list(found.values())
 
 
-def _grid(panels: Sequence[Any], columns: int = 1) -> tuple[Figure, Any]:
+def _grid(count: int) -> tuple[Figure, list[Any]]:
     width, height = PANEL_INCHES
-    figure = Figure(figsize=(width * max(len(panels), columns), height), layout="constrained")
-    return figure, figure.subplots(1, max(len(panels), columns), squeeze=False)[0]
+    rows = math.ceil(count / PANELS_A_ROW)
+    columns = math.ceil(count / rows)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, list(axes[:count])
 
 
 def _colours(shown: Sequence[Shown]) -> dict[str, Any]:
@@ -96,7 +104,7 @@ def _has_curves(measured: Sequence[Measured], records: Records) -> bool:
 
 def _curves(panels: dict[str, Measured], measured: Sequence[Measured], records: Records) -> Figure:
     """Correlation with the truth over frequency: the mean over the seeds, and all of them as a band."""
-    figure, axes = _grid(list(panels))
+    figure, axes = _grid(len(panels))
     for ax, subject in zip(axes, panels, strict=True):
         shown = _sides(measured, subject)
         colours, epochs = _colours(shown), sorted({_epoch(side, members, records) for _, side, members in shown})
@@ -185,24 +193,57 @@ def _maps(measured: Sequence[Measured], records: Records) -> Figure:
     return draw_maps(list(found.values()), side.metric if side.metric != CURVE else quantity_words(side))
 
 
-def _values(measured: Sequence[Measured]) -> Figure:
-    """What was measured on both sides, a dot a seed; lines join a seed's own."""
-    figure, axes = _grid(measured)
-    for ax, one in zip(axes, measured, strict=True):
-        check = one.trial.check
-        columns = [(place_words(check.side), one.own)]
-        if one.other is not None and check.other is not None:
-            columns.append((place_words(check.other), one.other))
-        for seed in one.own:
-            values = [None if readings[seed] is None else readings[seed].value for _, readings in columns]  # type: ignore[union-attr]
-            ax.plot(
-                range(len(columns)), [np.nan if v is None else v for v in values], "o-", color="#335577", lw=0.8, ms=4
-            )
+@dataclass
+class Panel:
+    """What was measured of one problem.
+
+    Args:
+        title: quantity and problem.
+        columns: run → seed → what was measured.
+        bounds: values that it is compared with.
+
+    """
+
+    title: str
+    columns: dict[str, Readings] = field(default_factory=dict)
+    bounds: set[float] = field(default_factory=set)
+
+
+def _problems(measured: Sequence[Measured]) -> list[Panel]:
+    """Checks of the same quantity of the same problem share a panel, in which every run is shown once."""
+    found: dict[str, Panel] = {}
+    for one in measured:
+        check, own, other = one.trial.check, one.trial.check.side, one.trial.check.other
+        title = f"{quantity_words(own)}, {where_words(check)}"
+        if len(own.points) == 1 and (other is None or other.points == own.points):
+            title += f" at {own.points[0]:g}"
+            check = check.model_copy(update={"points": [], "against": {**check.against, "points": []}})
+        panel = found.setdefault(title, Panel(title))
+        over = f" over {other_words(check)}" if check.per is not None else ""
+        panel.columns.setdefault(place_words(check.side) + over, one.own)
+        if one.other is not None and not over:
+            panel.columns.setdefault(other_words(check), one.other)
         if check.value is not None and "value" in NEEDED.get(check.relation, ()):
-            ax.axhline(check.value, color="#888888", lw=0.8, ls=":")
-        ax.set_xticks(range(len(columns)), [name for name, _ in columns])
-        ax.set_xlim(-0.5, len(columns) - 0.5)
-        ax.set_title(_wrapped(f"{quantity_words(check.side)}, {check.subject}"), fontsize=7)
+            panel.bounds.add(check.value)
+    return list(found.values())
+
+
+def _values(measured: Sequence[Measured]) -> Figure:
+    """What was measured, a dot a seed; lines join a seed's own."""
+    panels = _problems(measured)
+    figure, axes = _grid(len(panels))
+    for ax, panel in zip(axes, panels, strict=True):
+        names = list(panel.columns)
+        for seed in next(iter(panel.columns.values())):
+            readings = [one.get(seed) for one in panel.columns.values()]
+            y = [np.nan if one is None or one.value is None else one.value for one in readings]
+            ax.plot(range(len(names)), y, "o-", color="#335577", lw=0.8, ms=4)
+        for value in panel.bounds:
+            ax.axhline(value, color="#888888", lw=0.8, ls=":")
+        long = sum(map(len, names)) > LABELS_A_PANEL
+        ax.set_xticks(range(len(names)), names, rotation=25 if long else 0, ha="right" if long else "center")
+        ax.set_xlim(-0.5, len(names) - 0.5)
+        ax.set_title(_wrapped(panel.title), fontsize=7)
     return figure
 
 

@@ -52,11 +52,9 @@ def check_words(check: Check) -> str:
     if check.card is not None:
         sign, about = _signs(check), f" ± {check.tolerance:g}" if check.tolerance else ""
         return f"{check.metric} of the network {check.card} {sign} {check.value:g}{about}"
-    own, other = place_words(check.side), _other_words(check)
+    own, other = place_words(check.side), other_words(check)
     what, tolerance = quantity_words(check.side), f" ± {check.tolerance:g}" if check.tolerance else ""
-    where = f" on {check.subject}" if check.subject else ""
-    if settings := [f"{name} = {value}" for name, value in check.set.items() if not name.startswith("budget.")]:
-        where += f" with {', '.join(settings)}"
+    where = f" on {where_words(check)}" if check.subject else ""
     if check.reduction == "win_rate":
         what = f"share of settings in which {own} has the better {check.metric} than {other}"
         own = ""
@@ -69,12 +67,22 @@ def check_words(check: Check) -> str:
     return f"{about} {_signs(check)} {check.value:g}{tolerance}"
 
 
-def _other_words(check: Check) -> str:
-    """The other run, and in what its task differs."""
+def where_words(side: Side) -> str:
+    """Return the task or the measurement, and what of it is set: ``low_dose with dose.photons = 1000``."""
+    settings = [_setting(name, value) for name, value in side.set.items() if not name.startswith("budget.")]
+    return side.subject + (f" with {', '.join(settings)}" if settings else "")
+
+
+def _setting(name: str, value: Any) -> str:
+    return f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
+
+
+def other_words(check: Check) -> str:
+    """Return the other run, and in what its task differs."""
     if (side := check.other) is None:
         return ""
     text = place_words(side) + (f" on {side.subject}" if side.subject != check.subject else "")
-    changed = [f"{name} = {value}" for name, value in side.set.items() if check.set.get(name) != value]
+    changed = [_setting(name, value) for name, value in side.set.items() if check.set.get(name) != value]
     return text + (f" with {', '.join(changed)}" if changed else "")
 
 
