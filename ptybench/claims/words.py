@@ -217,7 +217,7 @@ def markdown(results: Results, figures: Mapping[str, str], command: str) -> str:
         *([about.note, ""] if about.note else []),
         f"Made by `{command}`: tier `{results.tier}`, domain `{results.domain}`, seeds {_list(results.seeds)}. Numbers "
         f"are means over the seeds with their {100 - 200 * ALPHA:.0f} % interval; a verdict is a one-sided test at "
-        f"{ALPHA:g} ([how](../claims.md)). Options are those of the paper's file"
+        f"{ALPHA:g} (docs/claims.md says how). Options are those of the paper's file"
         + (", and of runs with a grid those of it that were best on `dev`" if results.chosen else "")
         + "; they stand at the end.",
         "",
