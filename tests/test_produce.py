@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaves import digests, leaves
 from ptybench.datasets.dead_leaves import DeadLeaves
+from waiting import wait
 
 from ptybench.errors import InvalidData
 from ptybench.generation.produce import produce
@@ -119,13 +120,6 @@ def written(out: Path) -> int:
         with h5py.File(path) as file:
             count += int(np.count_nonzero(file["crc32"]))
     return count
-
-
-def wait(for_what: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not for_what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def workers() -> set[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import wait
 
 from ptybench import registry
 from ptybench.cli import main, make_app
@@ -473,11 +474,9 @@ def test_kill_9_and_the_same_command_again_give_every_record_once(tmp_path: Path
     environment = os.environ | {"COUNTED": str(counted)}
     words = ["--methods", "counting", "--plugin", plugin, "--seeds", "0-5", "--results", tmp_path / "runs"]
     killed = sweep(*words, env=environment)
-    store, end = Store(tmp_path / "runs"), time.monotonic() + 200
-    while len(list(store.root.rglob(RECORD_FILE))) < 2:
-        assert time.monotonic() < end
-        assert killed.poll() is None
-        time.sleep(0.05)
+    store = Store(tmp_path / "runs")
+    wait(lambda: killed.poll() is not None or len(list(store.root.rglob(RECORD_FILE))) >= 2, 200)
+    assert killed.poll() is None
     killed.kill()
     killed.communicate()
     before = {record.key: record.created for record in store.records()}
@@ -518,10 +517,7 @@ def test_two_sweeps_over_one_folder_share_the_cells(tmp_path: Path) -> None:
 def test_ctrl_c_leaves_a_killed_record_and_the_rest_to_be_run(tmp_path: Path) -> None:
     words = ["--methods", "still,hangs", "--plugin", FAULTY, "--results", tmp_path]
     running = sweep(*words, start_new_session=True)
-    end = time.monotonic() + 200
-    while not any("hangs" in str(path) for path in tmp_path.rglob(".staged-*")):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait(lambda: any("hangs" in str(path) for path in tmp_path.rglob(".staged-*")), 200)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
