@@ -240,6 +240,7 @@ class AD(Solver):
         for index in self.model.ahead(pieces) if few else pieces:
             found = self.descend(index)
             loss, error = loss + found.loss, error + found.error
+        error += sum(self.misfit(pattern) for pattern in left_out)
         self.plateau.tell(loss)
         self.settle()
         return error / self.model.power

@@ -28,8 +28,8 @@ class Joint(AD):
     factor ``m``, a beam that diverges and a distance shorter by ``m`` make the same patterns (Fresnel scaling);
     nothing but the nominal positions would tell them apart.
 
-    And the probe is shifted in Fourier space (``sampling=fourier``), which does not damp high frequencies.
-    docs/gradient.md has the figures of all three.
+    The probe is shifted in Fourier space (``sampling=fourier``), which does not damp high frequencies.
+    docs/gradient.md has the figures.
     """
 
     name = "joint"
