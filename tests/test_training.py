@@ -20,6 +20,7 @@ from ptybench.networks.dncnn import DnCNN, deployed
 from ptybench.networks.files import read_chain, read_tensors
 from ptybench.training import evaluation
 from ptybench.training.card import command, markdown
+from ptybench.training.denoising import Denoising
 from ptybench.training.loop import Standing, Training, learning_rate, train_network
 from ptybench.training.recipe import Recipe, config_names, read_recipe
 
@@ -102,8 +103,37 @@ def test_another_seed_is_another_network(tmp_path: Path, images: Path) -> None:
     assert not torch.equal(next(one.network.parameters()), next(other.network.parameters()))
 
 
+@pytest.mark.parametrize("blur", [0.0, 2.0])
+@pytest.mark.parametrize("contrast", [(1.0, 1.0), (0.2, 0.6)])
+def test_samples_are_as_smooth_and_as_faint_as_the_recipe_says(
+    images: Path, blur: float, contrast: tuple[float, float]
+) -> None:
+    recipe = tiny(blur=blur, contrast=contrast)
+    assert isinstance(recipe, Denoising)
+    (train, *_), rng = recipe.load(images, 1).train, np.random.default_rng(0)
+    samples = np.stack([recipe._sample([train], rng, 0) for _ in range(200)])
+    rng = np.random.default_rng(0)
+    sharp = np.stack([tiny(blur=0.0, contrast=(1.0, 1.0))._sample([train], rng, 0) for _ in range(200)])
+    assert samples.dtype == np.float32
+    assert 0 <= samples.min() < samples.max() <= 1
+    assert np.ptp(samples, axis=(1, 2)).max() <= contrast[1] + 1e-6
+
+    def edges(stack: np.ndarray) -> float:
+        """Power of the differences of neighbours beside the variance: contrast is nothing to it."""
+        inside = stack[np.ptp(stack, axis=(1, 2)) > 0.01].astype(float)
+        return float(((np.diff(inside, axis=2) ** 2).mean((1, 2)) / inside.var(axis=(1, 2))).mean())
+
+    if blur:
+        assert edges(samples) < 0.85 * edges(sharp)
+    else:
+        assert edges(samples) == pytest.approx(edges(sharp), rel=0.2)
+        if contrast == (1.0, 1.0):
+            assert np.array_equal(samples, sharp)
+
+
 def test_a_training_learns(tmp_path: Path, images: Path) -> None:
-    recipe = tiny("realsn", steps=120, validate_every=120, learning_rate=1e-2, warm_up=20, width=8, batch=8)
+    changes = {"learning_rate": 1e-2, "warm_up": 20, "width": 8, "batch": 8, "blur": 0.0, "contrast": (1.0, 1.0)}
+    recipe = tiny("realsn", steps=120, validate_every=120, **changes)
     work = training(recipe, images, tmp_path / "state")
     work.run(nothing)
     noisy_db = -20 * np.log10(15 / 255)

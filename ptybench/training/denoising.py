@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ptybench.generation.produce import produce
@@ -20,6 +21,7 @@ from ptybench.specs import Spec
 from ptybench.training.recipe import Recipe, Samples
 
 Level = Annotated[float, Field(ge=0, le=255)]
+Share = Annotated[float, Field(gt=0, le=1)]
 HELD_OUT = 8
 """Images of each kind in a validation."""
 
@@ -48,6 +50,10 @@ class Denoising(Recipe):
         width: channels.
         noise: standard deviation in levels of 255; even between the two, drawn for each sample.
         patch: pixels of a side of a training sample, cut out at random and turned or mirrored.
+        blur: every second sample is blurred by a Gaussian whose standard deviation in pixels is even between 0 and
+            this. Not in the source: leaves have edges of one pixel, photographs and reconstructions have not.
+        contrast: share of the grey scale that is left to a sample, even between the two; where on the scale is drawn
+            too. Not in the source: a part of an image seldom goes from black to white.
         data: sets of images, each as often as another.
 
     """
@@ -59,6 +65,8 @@ class Denoising(Recipe):
     width: Annotated[int, Field(ge=1, le=512)] = 64
     noise: tuple[Level, Level] = (15.0, 15.0)
     patch: Annotated[int, Field(ge=8)] = 48
+    blur: Annotated[float, Field(ge=0, le=16)] = 0.0
+    contrast: tuple[Share, Share] = (1.0, 1.0)
     data: Annotated[tuple[ImageSet, ...], Field(min_length=1)]
 
     def network(self) -> DnCNN:
@@ -91,7 +99,10 @@ class Denoising(Recipe):
         top, left = (rng.integers(length - side + 1) for length in image.shape)
         cut = np.rot90(image[top : top + side, left : left + side], int(rng.integers(4)))
         sample: NDArray[np.float32] = (cut[::-1] if rng.integers(2) else cut).astype(np.float32) / 255
-        return sample
+        sigma, share = rng.uniform(0, self.blur) * rng.integers(2), rng.uniform(*self.contrast)
+        if sigma > 0:
+            sample = gaussian_filter(sample, sigma)
+        return np.float32(share) * sample + np.float32(rng.uniform(0, 1 - share))
 
     def merits(self, network: nn.Module, samples: Samples) -> dict[str, float]:
         """PSNR in decibels on held-out images of each kind, at the strongest noise."""
