@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,18 @@ def test_a_training_may_be_made_longer(tmp_path: Path, images: Path) -> None:
 def test_another_seed_is_another_network(tmp_path: Path, images: Path) -> None:
     one, other = (training(tiny(seed=seed), images, tmp_path / f"{seed}") for seed in (0, 1))
     assert not torch.equal(next(one.network.parameters()), next(other.network.parameters()))
+
+
+def test_statistics_of_batch_normalization_settle(tmp_path: Path, images: Path) -> None:
+    work = training(tiny("bn", settle=0.5), images, tmp_path / "state")
+    seen = []
+    norm = next(part for part in work.network.modules() if isinstance(part, torch.nn.BatchNorm2d))
+    assert norm.running_mean is not None
+    while not work.finished:
+        work._one_step()
+        seen.append(norm.running_mean.clone())
+    changed = [not torch.equal(*pair) for pair in pairwise(seen)]
+    assert changed == [True] * 3 + [False] * 4
 
 
 @pytest.mark.parametrize("blur", [0.0, 2.0])

@@ -54,6 +54,8 @@ class Denoising(Recipe):
             this. Not in the source: leaves have edges of one pixel, photographs and reconstructions have not.
         contrast: share of the grey scale that is left to a sample, even between the two; where on the scale is drawn
             too. Not in the source: a part of an image seldom goes from black to white.
+        settle: share of the steps after which batch normalization keeps its statistics, those that the network in use
+            has; 1 where it never does, as in the source.
         data: sets of images, each as often as another.
 
     """
@@ -67,6 +69,7 @@ class Denoising(Recipe):
     patch: Annotated[int, Field(ge=8)] = 48
     blur: Annotated[float, Field(ge=0, le=16)] = 0.0
     contrast: tuple[Share, Share] = (1.0, 1.0)
+    settle: Share = 1.0
     data: Annotated[tuple[ImageSet, ...], Field(min_length=1)]
 
     def network(self) -> DnCNN:
@@ -84,6 +87,9 @@ class Denoising(Recipe):
 
     def loss(self, network: nn.Module, samples: Samples, step: int) -> Tensor:
         """Mean squared error of the denoised samples, in units of the grey scale."""
+        for part in network.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.train(step < self.settle * self.steps)
         rng = named_rng("train", self.trains, self.seed, step)
         clean = np.stack([self._sample(samples.train, rng, k) for k in range(self.batch)])
         sigma = rng.uniform(*self.noise, (self.batch, 1, 1)) / 255
