@@ -106,14 +106,19 @@ def test_another_seed_is_another_network(tmp_path: Path, images: Path) -> None:
 
 def test_statistics_of_batch_normalization_settle(tmp_path: Path, images: Path) -> None:
     work = training(tiny("bn", settle=0.5), images, tmp_path / "state")
-    seen = []
+    seen, steps = [], []
     norm = next(part for part in work.network.modules() if isinstance(part, torch.nn.BatchNorm2d))
     assert norm.running_mean is not None
     while not work.finished:
         work._one_step()
         seen.append(norm.running_mean.clone())
+        steps.append(next(iter(work.adam.state.values()))["step"].item())
     changed = [not torch.equal(*pair) for pair in pairwise(seen)]
     assert changed == [True] * 3 + [False] * 4
+    assert steps == [1, 2, 3, 4, 1, 2, 3, 4]
+    rates = [learning_rate(work.recipe, step) for step in range(8)]
+    assert rates[4] == pytest.approx(learning_rate(tiny("bn", settle=1.0), 4) / 2)
+    assert rates[5:] == [learning_rate(tiny("bn", settle=1.0), step) for step in (5, 6, 7)]
 
 
 @pytest.mark.parametrize("blur", [0.0, 2.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -72,6 +73,11 @@ class Denoising(Recipe):
     settle: Share = 1.0
     data: Annotated[tuple[ImageSet, ...], Field(min_length=1)]
 
+    @property
+    def turn(self) -> int | None:
+        """Where batch normalization settles; see :attr:`ptybench.training.recipe.Recipe.turn`."""
+        return ceil(self.settle * self.steps) if self.settle < 1 and self.variant == "bn" else None
+
     def network(self) -> DnCNN:
         """Return a fresh network."""
         return DnCNN(self.depth, self.width, self.variant)
@@ -87,9 +93,10 @@ class Denoising(Recipe):
 
     def loss(self, network: nn.Module, samples: Samples, step: int) -> Tensor:
         """Mean squared error of the denoised samples, in units of the grey scale."""
-        for part in network.modules():
-            if isinstance(part, nn.BatchNorm2d):
-                part.train(step < self.settle * self.steps)
+        if self.turn is not None:
+            for part in network.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.train(step < self.turn)
         rng = named_rng("train", self.trains, self.seed, step)
         clean = np.stack([self._sample(samples.train, rng, k) for k in range(self.batch)])
         sigma = rng.uniform(*self.noise, (self.batch, 1, 1)) / 255

@@ -67,7 +67,7 @@ class Training:
         self.recipe, self.samples, self.state = recipe, samples, state
         torch.manual_seed(named_seed("train", recipe.trains, recipe.seed, "parameters"))
         self.network = recipe.network().to(device)
-        self.adam = torch.optim.Adam(self.network.parameters(), lr=recipe.learning_rate)
+        self.adam = self._optimizer()
         self.step, self.seconds = 0, 0.0
         self.aims = [(0, recipe.steps)]
         self.history: list[dict[str, float]] = []
@@ -105,7 +105,12 @@ class Training:
         self.keep()
         return self.finished
 
+    def _optimizer(self) -> torch.optim.Adam:
+        return torch.optim.Adam(self.network.parameters(), lr=self.recipe.learning_rate)
+
     def _one_step(self) -> None:
+        if self.step == self.recipe.turn:
+            self.adam = self._optimizer()  # the moments of other gradients make for steps that are far too long
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step)
         self.adam.zero_grad(set_to_none=True)
@@ -287,7 +292,7 @@ def require_same(recipe: Recipe, there: dict[str, Any], state: Path) -> None:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """The learning rate of a step: a linear rise, then half a cosine.
+    """The learning rate of a step: a linear rise, then half a cosine; it rises anew where the optimizer begins anew.
 
     Example:
         >>> from ptybench.training.recipe import read_recipe
@@ -300,4 +305,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
         return recipe.learning_rate * (step + 1) / recipe.warm_up
     share = (step - recipe.warm_up) / max(recipe.steps - recipe.warm_up, 1)
     low, high = recipe.last_learning_rate, recipe.learning_rate
-    return low + (high - low) * (1 + math.cos(math.pi * share)) / 2
+    rate = low + (high - low) * (1 + math.cos(math.pi * share)) / 2
+    since = step - recipe.turn + 1 if recipe.turn is not None else 0
+    return rate * since / recipe.warm_up if 0 < since < recipe.warm_up else rate

@@ -51,6 +51,11 @@ class Recipe(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Annotated[int, Field(ge=1)] = 250
 
+    @property
+    def turn(self) -> int | None:
+        """The step from which on the loss is another one, so that the optimizer begins anew; ``None`` where none is."""
+        return None
+
     @abstractmethod
     def network(self) -> nn.Module:
         """Return a fresh network, drawn from the global generator of torch."""
