@@ -16,7 +16,7 @@ import torch
 from ptybench.cli import main
 from ptybench.cli.options import parse_settings
 from ptybench.errors import InvalidData, InvalidOption, MethodFailed, UnknownName
-from ptybench.networks.denoisers import weights_folder
+from ptybench.networks.denoisers import network_path, weights_folder
 from ptybench.networks.dncnn import DnCNN, deployed
 from ptybench.networks.files import read_chain, read_tensors
 from ptybench.training import evaluation
@@ -238,6 +238,20 @@ def test_cards_that_ship_are_of_the_recipes_that_ship() -> None:
         card = json.loads(path.read_text(encoding="utf-8"))
         assert card["recipe"] == read_recipe("dncnn", card["name"].removeprefix("dncnn_")).model_dump(mode="json")
         assert markdown(card) == path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["bn", "realsn", "blind"])
+def test_shipped_networks_are_as_good_as_their_cards_say(name: str) -> None:
+    path = network_path(name)
+    card, chain = json.loads(path.with_suffix(".card.json").read_text(encoding="utf-8")), read_chain(path)
+    kinds = {key: evaluation.held_out(f"dead_leaves:{key}", 128) for key in ("diverse", "textured")}
+    for kind, images in {**kinds, "photographs": evaluation.photographs()}.items():
+        seen = evaluation.noisy(images, card["sigma"])
+        with torch.no_grad():
+            found = evaluation.mean_psnr([chain(image[None, None])[0, 0] for image in seen], images)
+        assert found == pytest.approx(card["psnr_db"][kind]["network"], abs=0.01)
+        if name == "bn":
+            assert found > card["psnr_db"][kind]["non_local_means"] + (1.5 if kind in kinds else 0)
 
 
 def test_the_command(

@@ -33,7 +33,7 @@ class DenoisingOptions(Weighted):
     """How an object is denoised.
 
     Args:
-        denoiser: ``bn`` or ``realsn``, networks of ptybench; ``tv``, ``nlm`` or ``bm3d``; or the path of a
+        denoiser: ``bn``, ``blind`` or ``realsn``, networks of ptybench; ``tv``, ``nlm`` or ``bm3d``; or the path of a
             safetensors file with a network of one's own.
         rho: how far to go towards what the denoiser makes of the object.
         rescale: what black and white are: ``dose`` takes all but the last 0.1 % of the values where the dose is at
@@ -43,7 +43,8 @@ class DenoisingOptions(Weighted):
         form: what are the images: ``cartesian`` real and imaginary part, ``polar`` modulus and phase, ``amplitude`` the
             modulus alone.
         falling: ``rho`` falls with the data error, ``rho √(E / E_1)`` with that of the first epoch.
-        sigma: strength of the noise on the grey scale; networks were trained for 15/255, others take what is said.
+        sigma: strength of the noise on the grey scale; networks were trained for 15/255 (``blind`` for up to that),
+            others take what is said.
         start: epochs before the first step.
         every: epochs from one step to the next.
 
