@@ -20,11 +20,11 @@ class _Convolution(ctypes.Structure):
 
 
 def serves(chain: ResidualChain) -> bool:
-    """Whether the kernels can work on a chain, and are faster: where the widest vectors have eight numbers."""
+    """Whether the kernels can work on a chain, and are faster: the build for vectors of eight numbers is."""
     found = loaded()
     return (
         found is not None
-        and found[0] == torch.backends.cpu.get_cpu_capability().lower() == "avx2"
+        and found[0] == "avx2"
         and all(parameter.device.type == "cpu" and parameter.dtype == torch.float32 for parameter in chain.parameters())
     )
 
