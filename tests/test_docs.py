@@ -87,7 +87,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_two_commands_are_the_first_and_ci_runs_the_second() -> None:
     run, test = (block.strip() for block in blocks(ROOT / "README.md")[:2])
     assert run.count("\n") == test.count("\n") == 0
-    assert run.endswith(".venv/bin/ptybench run --task low_overlap --method epie")
+    assert run.endswith(".venv/bin/ptybench run --task low_overlap --method pine")
     assert test.endswith(".venv/bin/pytest")
     ci = (ROOT / ".ci" / "run").read_text()
     for line, target in ((run, "-e ."), (test, '-e ".[test]"')):
