@@ -21,6 +21,7 @@ FAMILIES = {
     "PIE family": ("pie", "epie", "rpie", "mpie", "wasp", "pine"),
     "projections": ("ap", "dm", "raar", "sdr", "admm"),
     "likelihood": ("lsqml", "ml"),
+    "gradients": ("ad", "dap", "joint"),
 }
 """Families in the order of their panels; other methods follow, and those with an addition stand by themselves."""
 OTHERS, REFINING = "others", "with a refinement"
