@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ class Hangs(Still):
         if self.epochs_done == 1:
             if os.fork() == 0:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            elif "HANGING" in os.environ:  # where to leave word that it does
+                Path(os.environ["HANGING"]).touch()
             time.sleep(1000)
         return super().epoch()
 

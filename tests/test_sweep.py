@@ -515,9 +515,9 @@ def test_two_sweeps_over_one_folder_share_the_cells(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_a_killed_record_and_the_rest_to_be_run(tmp_path: Path) -> None:
-    words = ["--methods", "still,hangs", "--plugin", FAULTY, "--results", tmp_path]
-    running = sweep(*words, start_new_session=True)
-    wait(lambda: any("hangs" in str(path) for path in tmp_path.rglob(".staged-*")), 200)
+    hanging, words = tmp_path / "hanging", ["--methods", "still,hangs", "--plugin", FAULTY, "--results", tmp_path]
+    running = sweep(*words, start_new_session=True, env=os.environ | {"HANGING": str(hanging)})
+    wait(hanging.exists, 200)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
